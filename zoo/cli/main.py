@@ -1,0 +1,99 @@
+"""`zoo`: the command, its verbs, and how failures end."""
+
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from zoo import __version__
+from zoo.cli import check, evaluate, export, finetune, listing, plugins, predict, schema
+from zoo.cli.say import say_error
+from zoo.cli.state import State
+from zoo.errors import EXIT_INTERRUPTED, ZooError
+
+
+class _Verbs(TyperGroup):
+    """Lists the verbs in the order in which a newcomer needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    help="Fine-tune a model from a TOML recipe: it cannot silently go wrong, and it wastes no work.",
+    epilog="Example: zoo finetune recipes/resnet50_cls.toml",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("finetune")(finetune.finetune)
+app.command("check")(check.check)
+app.command("list")(listing.list_parts)
+app.command("plugins")(plugins.plugins)
+app.command("schema")(schema.schema)
+app.command("export")(export.export)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="no:NAME", help="Leave a plugin out, by its name or its distribution's."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    context.obj = State.of(plugin or [])
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command with `arguments` (those of the process when None) and return its exit status.
+
+    0 done, 1 a fault of zoo or a plugin (a traceback), 2 refused, 130 interrupted.
+    """
+    try:
+        status = app(args=arguments, prog_name="zoo", standalone_mode=False)
+    except ZooError as error:
+        say_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        return _refused_by_click(error)
+    return status if isinstance(status, int) else 0
+
+
+def _refused_by_click(error: Exception) -> int:
+    """click's own refusals (unknown option, missing argument) show themselves; anything else is a fault."""
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or code is None:
+        raise error
+    show()
+    return int(code)
+
+
+def main() -> NoReturn:
+    """Entry point of the `zoo` command. Output cut short by its reader (`zoo … | head`) is no failure."""
+    try:
+        status = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

@@ -1,0 +1,30 @@
+"""Data: sources of labelled images, and the one way from an image to a batch.
+
+A source's `build(options, seed)` returns a `DataSource`; the rest is the engine: read (`open_image`, `to_rgb`),
+preprocess (`Preprocess`), augment (`augmentation`, `Mix`), batch (`TrainBatches`, `ValBatches`).
+"""
+
+from zoo.data.augment import augmentation
+from zoo.data.checks import check_classes
+from zoo.data.dataset import BadImage, ImageDataset, Sample
+from zoo.data.images import MAX_PIXELS, open_image, to_rgb
+from zoo.data.loader import Batch
+from zoo.data.loading import TrainBatches, ValBatches
+from zoo.data.mix import Mix
+from zoo.data.preprocess import Preprocess
+
+__all__ = [
+    "MAX_PIXELS",
+    "BadImage",
+    "Batch",
+    "ImageDataset",
+    "Mix",
+    "Preprocess",
+    "Sample",
+    "TrainBatches",
+    "ValBatches",
+    "augmentation",
+    "check_classes",
+    "open_image",
+    "to_rgb",
+]

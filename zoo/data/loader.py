@@ -1,0 +1,123 @@
+"""One set of loader processes: lists of keys in, batches out, and a note of every image that cannot be decoded."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from zoo.data.dataset import BadImage, ImageDataset, Key, Sample
+from zoo.errors import DataError
+from zoo.recipe.schema import DataTable
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images uint8 (B, 3, H, W), class indices int64 (B,), and their indices in the split, int64 (B,)."""
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.indices)
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in pinned memory; torch's loader calls this where there is a GPU."""
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.indices.pin_memory())
+
+
+class _Plan(Sampler[list[Key]]):
+    """The keys of the batches to come, set anew before each pass."""
+
+    def __init__(self) -> None:
+        self.batches: Sequence[list[Key]] = ()
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+
+class Loader:
+    """A DataLoader whose batches are named before each pass, and the list of bad images it came upon."""
+
+    def __init__(self, dataset: ImageDataset, table: DataTable) -> None:
+        self.dataset = dataset
+        self.bad: dict[int, BadImage] = {}
+        self._skip = table.on_bad_image == "skip"
+        self._plan = _Plan()
+        self._torch: DataLoader[Sample | BadImage] = DataLoader(
+            dataset,
+            batch_sampler=self._plan,
+            num_workers=table.workers,
+            collate_fn=_collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=table.workers > 0,
+            worker_init_fn=_start_worker,
+            # torch draws a seed for its workers at every pass: not from the caller's generator.
+            generator=torch.Generator(),
+        )
+
+    def load(self, batches: Sequence[list[Key]]) -> Iterator[Batch | None]:
+        """Yield a batch for each list of keys, without its bad images; None when all are bad. DataError: see `note`."""
+        self._plan.batches = batches
+        passing = iter(self._torch)
+        while True:
+            try:
+                batch, bad = next(passing)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker"):
+                    raise
+                mend = "set fewer workers: memory may be short"
+                raise DataError(f"a loader process ended: {error}", "data.workers", mend) from error
+            self.note(bad)
+            yield batch
+
+    def load_here(self, key: Key) -> Sample | None:
+        """Return one sample, decoded in this process; None when its image is bad."""
+        found = self.dataset[key]
+        if isinstance(found, Sample):
+            return found
+        self.note([found])
+        return None
+
+    def note(self, bad: Sequence[BadImage]) -> None:
+        """Remember bad images once. DataError: there are some, and none may be skipped."""
+        self.bad.update((image.index, image) for image in bad)
+        if bad and not self._skip:
+            raise DataError(
+                f"image {bad[0].identity!r} cannot be used: {bad[0].reason}",
+                hint='mend or remove it, or set data.on_bad_image = "skip"',
+            )
+
+    def close(self) -> None:
+        """End the worker processes; a later pass starts new ones."""
+        # torch ends them when the iterator is collected, which a traceback that holds it can put off for long.
+        if isinstance(self._torch._iterator, _MultiProcessingDataLoaderIter):
+            self._torch._iterator._shutdown_workers()
+        self._torch._iterator = None
+
+
+def _collate(found: list[Sample | BadImage]) -> tuple[Batch | None, list[BadImage]]:
+    samples = [item for item in found if isinstance(item, Sample)]
+    return stack(samples) if samples else None, [item for item in found if isinstance(item, BadImage)]
+
+
+def stack(samples: Sequence[Sample]) -> Batch:
+    """Return the samples (at least one) as a batch."""
+    return Batch(
+        torch.stack([sample.image for sample in samples]),
+        torch.tensor([sample.target for sample in samples]),
+        torch.tensor([sample.index for sample in samples]),
+    )
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C reaches the whole process group; the main process ends its workers itself, without their tracebacks.
+    # (One thread a worker: torch sets that.)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

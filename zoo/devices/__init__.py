@@ -1,0 +1,1 @@
+"""Devices: where a model runs, in which precision, and how it is stepped."""

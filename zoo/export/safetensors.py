@@ -1,0 +1,65 @@
+"""model.safetensors under the architecture's native names, and model.json with what belongs to it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zoo.errors import ZooError
+from zoo.registry.builtin.export import SafetensorsOptions
+from zoo.registry.contracts import Exportable
+
+TOLERANCES = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02}
+"""Largest difference of a logit, relative to the largest: rounding of the sums for float32 (8-bit and 11-bit mantissas
+for the others, over a network's depth)."""
+
+
+def build(options: SafetensorsOptions) -> "Safetensors":
+    """Return the exporter."""
+    return Safetensors(options)
+
+
+class Safetensors:
+    """Weights that `timm.create_model` or `torchvision.models` load with strict=True, zoo not installed."""
+
+    name = "safetensors"
+
+    def __init__(self, options: SafetensorsOptions) -> None:
+        self.dtype: torch.dtype = getattr(torch, options.dtype)
+        self.tolerance = TOLERANCES[options.dtype]
+
+    def write(self, model: Exportable, folder: Path) -> tuple[Path, ...]:
+        """Write both files. ZooError: the architecture does not end in one linear layer, so it has no native names."""
+        if model.native.classifier is None:
+            what = f"{model.native.identity} has no single linear classifier that this head could be written as"
+            raise ZooError(what, where="[[export]]", hint="choose an architecture that has one")
+        weights, facts = folder / "model.safetensors", folder / "model.json"
+        save_file({name: self._typed(tensor) for name, tensor in model.state.items()}, weights)
+        facts.write_text(json.dumps(describe(model), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return weights, facts
+
+    def read(self, model: Exportable, folder: Path) -> Callable[[Tensor], Tensor]:
+        """Return the library's own model with the file's weights, loaded with strict=True."""
+        network = model.native.build(len(model.classes))
+        network.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+        return network.eval()
+
+    def _typed(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.detach().cpu().contiguous()
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+
+def describe(model: Exportable) -> dict[str, Any]:
+    """Return what someone needs beside the weights: architecture, how to build it, preprocessing, class names, facts."""
+    return {
+        "architecture": model.native.identity,
+        "build": model.native.code,
+        "input": asdict(model.input),
+        "classes": list(model.classes),
+        **model.facts,
+    }

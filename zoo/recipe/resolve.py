@@ -1,0 +1,188 @@
+"""Bind every name of a recipe to a part and type every option. All of a recipe's errors come at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from zoo.errors import PluginError, Problem, RecipeError, nearest
+from zoo.recipe import schema
+from zoo.recipe.read import Document, read_recipe
+from zoo.recipe.recipe import Chosen, Recipe
+from zoo.registry import kinds
+from zoo.registry.parts import Options
+from zoo.registry.registry import Registry
+
+DEFAULT_CALLBACKS = ("progress", "metrics-jsonl")
+DEFAULT_EXPORT = "safetensors"
+TABLES = ("format", *schema.FIXED, *kinds.BY_NAME)
+
+
+def load_recipe(path: str | Path, registry: Registry, sets: Iterable[str] = ()) -> Recipe:
+    """Read and resolve the recipe at `path`. RecipeError holds every problem found, each with its key and line."""
+    return resolve(read_recipe(Path(path), sets), registry)
+
+
+def resolve(document: Document, registry: Registry) -> Recipe:
+    """Resolve a document against the installed parts. RecipeError holds every problem found."""
+    return _Resolver(document, registry).resolve()
+
+
+class _Resolver:
+    """Collects problems on the way; values of what is wrong are None and never get out."""
+
+    def __init__(self, document: Document, registry: Registry) -> None:
+        self.document = document
+        self.table = document.table
+        self.registry = registry
+        self.problems: list[Problem] = []
+
+    def resolve(self) -> Recipe:
+        self._check_format()
+        self._check_tables()
+        fixed: dict[str, Any] = {name: self._fixed(name, model) for name, model in schema.FIXED.items()}
+        recipe = Recipe(
+            **fixed,
+            backbone=self._one(kinds.BACKBONE),
+            weights=self._one(kinds.WEIGHTS),
+            heads=self._heads(),
+            data=self._one(kinds.DATA),
+            freeze=self._one(kinds.FREEZE),
+            device=self._one(kinds.DEVICE),
+            exports=self._many(kinds.EXPORT, self._listed(kinds.EXPORT) or [{"use": DEFAULT_EXPORT}]),
+            callbacks=self._many(kinds.CALLBACK, self._callbacks()),
+            path=self.document.path,
+        )
+        if not self.problems:
+            self._check_best_by(recipe)
+        if self.problems:
+            raise RecipeError.of(self.problems)
+        return recipe
+
+    def _refuse(self, what: str, key: str, hint: str = "") -> None:
+        self.problems.append(Problem(what, self.document.where(key), hint))
+
+    def _check_format(self) -> None:
+        found = self.table.get("format")
+        if found is None:
+            self._refuse("the recipe does not say its format", "format", f"write `format = {schema.FORMAT}` at its top")
+        elif found != schema.FORMAT or isinstance(found, bool):
+            self._refuse(f"format {found!r} is not known to this zoo", "format", f"it reads format {schema.FORMAT}")
+
+    def _check_tables(self) -> None:
+        for name in self.table:
+            if name not in TABLES:
+                self._refuse(f"a recipe has no table or key {name!r}", name, nearest(name, TABLES))
+
+    def _fixed(self, name: str, model: Any) -> Any:
+        value = self.table.get(name, {})
+        if name == "schedule" and isinstance(value, dict):
+            value = {"use": "cosine", **value}
+        return self._validate(model, value, name)
+
+    def _validate(self, model: Any, value: Any, key: str, known: Iterable[str] = ()) -> Any:
+        try:
+            return TypeAdapter(model).validate_python(value)
+        except ValidationError as error:
+            for detail in error.errors():
+                self._add(detail, key, model, known)
+            return None
+
+    def _add(self, detail: ErrorDetails, key: str, model: Any, known: Iterable[str]) -> None:
+        path = [str(word) for word in detail["loc"]]
+        if key == "schedule" and path:
+            path, model = path[1:], _schedule_model(path[0])
+        full = ".".join([key, *path])
+        if detail["type"] == "extra_forbidden":
+            names = {*known, *_fields(model)}
+            self._refuse(f"[{key}] has no key {path[-1]!r}", full, nearest(path[-1], names))
+        elif detail["type"] == "missing":
+            self._refuse(f"[{key}] needs the key {path[-1]!r}", full, _described(model, path))
+        else:
+            self._refuse(f"{full} = {detail['input']!r}: {_message(detail)}", full, _described(model, path))
+
+    def _one(self, kind: kinds.Kind) -> Any:
+        value = self.table.get(kind.name)
+        if value is None and kind.required:
+            self._refuse(f"the recipe has no [{kind.name}]", kind.name, f"choose one with `zoo list {kind.name}`")
+            return None
+        return self._chosen(kind, {} if value is None else value, kind.name)
+
+    def _listed(self, kind: kinds.Kind) -> Any:
+        value = self.table.get(kind.name, [])
+        if not isinstance(value, list):
+            self._refuse(f"{kind.name!r} is a list of tables", kind.name, f"write [[{kind.name}]]")
+            return []
+        return value
+
+    def _many(self, kind: kinds.Kind, tables: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(self._chosen(kind, table, f"{kind.name}.{index}") for index, table in enumerate(tables))
+
+    def _heads(self) -> tuple[Any, ...]:
+        value = self.table.get(kinds.HEAD.name, {})
+        if not isinstance(value, list):
+            return (self._chosen(kinds.HEAD, value, kinds.HEAD.name),)
+        heads = self._many(kinds.HEAD, value)
+        names = [head.common.name for head in heads if head]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self._refuse(f"two heads are named {name!r}", kinds.HEAD.name, "give each [[head]] a `name` of its own")
+        if not value:
+            self._refuse("the recipe has no head", kinds.HEAD.name, "write [head] or leave it out")
+        return heads
+
+    def _callbacks(self) -> list[Any]:
+        """The recipe's callbacks, and after them the run's own records unless it names them itself."""
+        named = self._listed(kinds.CALLBACK)
+        used = {table.get("use") for table in named if isinstance(table, dict)}
+        return [*named, *({"use": name} for name in DEFAULT_CALLBACKS if name not in used)]
+
+    def _chosen(self, kind: kinds.Kind, table: Any, key: str) -> Any:
+        if not isinstance(table, dict):
+            self._refuse(f"{key} = {table!r} is not a table", key, f"write [{kind.name}] with `use = …`")
+            return None
+        name = table.get("use", kind.default)
+        if not isinstance(name, str):
+            what = f"[{key}] needs the key 'use'" if name is None else f"{key}.use = {name!r} is not a name"
+            self._refuse(what, f"{key}.use", f"choose one with `zoo list {kind.name}`")
+            return None
+        try:
+            owned = self.registry.find(kind, name)
+        except PluginError as error:
+            self.problems += [Problem(p.what, self.document.where(f"{key}.use"), p.hint) for p in error.problems]
+            return None
+        common, options = self._split(kind, table, owned.part.options, key)
+        return Chosen(owned.part, owned.owner, options, common)
+
+    def _split(self, kind: kinds.Kind, table: Mapping[str, Any], model: type[Options], key: str) -> tuple[Any, Any]:
+        shared = schema.COMMON[kind.name]
+        own = {name: value for name, value in table.items() if name not in shared.model_fields and name != "use"}
+        common = {name: value for name, value in table.items() if name in shared.model_fields}
+        known = {*shared.model_fields, *model.model_fields}
+        return self._validate(shared, common, key, known), self._validate(model, own, key, known)
+
+    def _check_best_by(self, recipe: Recipe) -> None:
+        known = recipe.directions()
+        if recipe.run.best_by not in known:
+            what = f"run.best_by = {recipe.run.best_by!r}: nothing measures it"
+            self._refuse(what, "run.best_by", nearest(recipe.run.best_by, known))
+
+
+def _schedule_model(use: str) -> Any:
+    models = schema.Schedule.__origin__.__args__  # type: ignore[attr-defined]
+    return next((model for model in models if model.__name__.lower().startswith(use.replace("-", ""))), None)
+
+
+def _fields(model: Any) -> set[str]:
+    return set(model.model_fields) if isinstance(model, type) else set()
+
+
+def _described(model: Any, path: Sequence[str]) -> str:
+    field = model.model_fields.get(path[0]) if isinstance(model, type) and path else None
+    return (field.description or "").replace("\n", " ") if field else ""
+
+
+def _message(detail: ErrorDetails) -> str:
+    text = detail["msg"].removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]

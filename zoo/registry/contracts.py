@@ -1,0 +1,322 @@
+"""What the parts of a run give each other: small frozen dataclasses and protocols. Nothing here imports torch.
+
+Shapes: B images, C channels, H × W pixels, K classes. Pixel sizes are (height, width).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from zoo.registry.parts import Direction
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor, device, nn
+    from torch.optim import Optimizer
+    from torchmetrics import Metric
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Rates = Mapping[str, float | None]
+"""For every parameter name the multiple of the run's learning rate: 1.0 trained, 0.0 kept in the optimiser at rate zero
+("zero-lr"), None out of the optimiser with requires_grad=False."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The preprocessing that weights expect: it travels with them from card to run to artefact.
+
+    An RGB image is resized so that its shorter side is `size / crop_pct` pixels, centre-cropped to `size`, scaled to [0, 1]
+    and normalised by `mean` and `std` (per channel, in that scale). `crop_pct` is in (0, 1].
+    """
+
+    size: tuple[int, int] = (224, 224)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: Interpolation = "bicubic"
+    crop_pct: float = 0.875
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What a backbone gives a head: (B, channels) when `pooled`, else (B, channels, H / stride, W / stride)."""
+
+    channels: int
+    pooled: bool = True
+    stride: int | None = None
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """What a head predicts: one of these classes; a target is a class index (B,) or class probabilities (B, K)."""
+
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Native:
+    """How the backbone's own library spells the whole classifier, for loading and for export.
+
+    `classifier` is the state-dict prefix of its final linear layer ("fc"), or None when the architecture does not end in
+    one linear layer on pooled features. `build(classes)` makes the library's own model; `code` is the Python that does.
+    """
+
+    library: str
+    arch: str
+    classifier: str | None
+    build: "Callable[[int], nn.Module]"
+    code: str
+
+    @property
+    def identity(self) -> str:
+        """`library/arch`, as weight cards name an architecture."""
+        return f"{self.library}/{self.arch}"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A built backbone. `module` maps images (B, 3, H, W) to features; its state dict has the library's native names.
+
+    `stages` are parameter-name prefixes, input side first, which together cover every parameter exactly once.
+    """
+
+    module: "nn.Module"
+    spec: FeatureSpec
+    stages: tuple[str, ...]
+    native: Native
+    input: InputSpec
+
+
+class Head(Protocol):
+    """A built head: an nn.Module from features to logits (B, K)."""
+
+    def __call__(self, features: "Tensor") -> "Tensor":
+        """Return logits (B, K)."""
+        ...
+
+    def loss(self, logits: "Tensor", target: "Tensor") -> "Tensor":
+        """Return the unreduced loss (B,) for class indices (B,) or class probabilities (B, K)."""
+        ...
+
+    def metrics(self) -> "Mapping[str, Metric]":
+        """Return fresh metrics under the names the part declares; each is updated with (logits, class indices)."""
+        ...
+
+    def native_names(self) -> Mapping[str, str]:
+        """Return {name in this head: name below the native classifier}; empty when the head has no native form."""
+        ...
+
+
+@dataclass(frozen=True)
+class WeightsRequest:
+    """What a weights source is told: the architecture that asks, where cards lie, and where downloads are kept."""
+
+    native: Native
+    cards: tuple[Path, ...]
+    cache: Path
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Where a checkpoint's bytes are and what is known of them.
+
+    `rename` are (regular expression, replacement) pairs applied in order to each key; `may_miss` are glob patterns of
+    target names; `architecture` is `library/arch`; `origin` says in words where the file came from.
+    """
+
+    path: Path
+    origin: str
+    sha256: str | None = None
+    architecture: str | None = None
+    rename: tuple[tuple[str, str], ...] = ()
+    may_miss: tuple[str, ...] = ()
+    input: InputSpec | None = None
+    classes: tuple[str, ...] | None = None
+    licence: str | None = None
+
+
+class Split(Protocol):
+    """One split of a data source: labelled images in a stable order."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def image(self, index: int) -> "Image":
+        """Return the image as stored, any mode and size; raise OSError or ValueError when it cannot be decoded."""
+        ...
+
+    def target(self, index: int) -> int:
+        """Return the class index."""
+        ...
+
+    def identity(self, index: int) -> str:
+        """Return what names this sample for people and caches: a path, or `source/split/index`."""
+        ...
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data source's splits and class names; class index i is `classes[i]`."""
+
+    train: Split
+    val: Split
+    classes: tuple[str, ...]
+
+
+FreezePolicy = Callable[[Sequence[str], Sequence[str], int], Rates]
+"""(parameter names, stage prefixes, epoch) → rates for every name. Pure: the same arguments give the same rates."""
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """The keys that every device strategy takes; "auto" is for the strategy to resolve."""
+
+    device: str = "auto"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "auto"
+    channels_last: bool | Literal["auto"] = "auto"
+
+
+class Strategy(Protocol):
+    """How a model is placed, wrapped and stepped. A single device is the identity."""
+
+    device: "device"
+    is_main: bool
+    settings: DeviceSettings
+
+    def place(self, module: "nn.Module") -> "nn.Module":
+        """Return the module on the device, in its memory format."""
+        ...
+
+    def wrap(self, module: "nn.Module") -> "nn.Module":
+        """Return what the loop calls in training: the module itself, or a wrapper around it."""
+        ...
+
+    def send(self, tensor: "Tensor") -> "Tensor":
+        """Return the tensor on the device; images (B, C, H, W) in the memory format. Does not wait."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context for forward and loss in the strategy's precision."""
+        ...
+
+    def backward(self, loss: "Tensor") -> None:
+        """Add the gradients of a loss () to the parameters, scaled where the precision needs it."""
+        ...
+
+    def step(self, optimizer: "Optimizer", clip_norm: float | None) -> None:
+        """Clip the gradients' L2 norm over all parameters, step the optimiser, and clear the gradients."""
+        ...
+
+    def reduce(self, tensor: "Tensor") -> "Tensor":
+        """Return the sum of `tensor` over all processes."""
+        ...
+
+    def state(self) -> Mapping[str, float | int]:
+        """Return what a checkpoint must keep (the loss scale)."""
+        ...
+
+    def load_state(self, state: Mapping[str, float | int]) -> None:
+        """Take back what `state` gave."""
+        ...
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A trained model, ready to write: native names, single device, no wrapper prefixes."""
+
+    state: "Mapping[str, Tensor]"
+    native: Native
+    input: InputSpec
+    classes: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Exporter(Protocol):
+    """Writes an artefact and reads it back as a callable, to be compared with the eager model."""
+
+    name: str
+    tolerance: float
+    """Largest difference in logits from the eager model, relative to the largest logit."""
+
+    def write(self, model: Exportable, folder: Path) -> tuple[Path, ...]:
+        """Write the artefact's files into `folder` and return them."""
+        ...
+
+    def read(self, model: Exportable, folder: Path) -> "Callable[[Tensor], Tensor]":
+        """Return the artefact in `folder` as a function from normalised images (B, 3, H, W) to logits (B, K)."""
+        ...
+
+
+# What happens in a run, as callbacks see it.
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins or goes on. `history` holds what was evaluated before, when it was resumed."""
+
+    name: str
+    folder: Path
+    epochs: int
+    steps_per_epoch: int
+    images_per_epoch: int
+    step: int
+    best_by: str
+    directions: Mapping[str, Direction]
+    history: "tuple[Evaluated, ...]"
+
+
+@dataclass(frozen=True)
+class EpochStarted:
+    """Epoch `epoch` (from 0) begins, or goes on after `step` steps of the run."""
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True)
+class StepEnded:
+    """Step `step` (from 1, over the whole run) is done. `loss` is the newest one known without waiting on the device."""
+
+    step: int
+    epoch: int
+    images: int
+    lr: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The validation split was measured after `epoch` (from 0). `metrics` has `train/loss`, `val/…` and so on."""
+
+    epoch: int
+    step: int
+    metrics: Mapping[str, float]
+    best: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A checkpoint lies whole in `path`."""
+
+    path: Path
+    step: int
+
+
+@dataclass(frozen=True)
+class ArtefactWritten:
+    """An exporter wrote `files`, read them back and found them equal to the model within `difference`."""
+
+    exporter: str
+    files: tuple[Path, ...]
+    difference: float
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """The run is over. `reason` is "finished", "stopped: …" or "interrupted"; `best` is the best evaluation."""
+
+    reason: str
+    seconds: float
+    best: Evaluated | None

@@ -1,0 +1,58 @@
+"""`finetune`: a recipe's run, a line a step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.recipe import Recipe
+from zoo.registry import Registry
+from zoo.registry.contracts import ArtefactWritten, RunEnded
+from zoo.run import steps
+from zoo.run.folder import check_folder, existing_folder, open_folder
+from zoo.run.logs import run_log
+from zoo.run.network import input_spec
+from zoo.run.trained import export_run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run left: its folder, how it ended, and its artefacts."""
+
+    folder: Path
+    ended: RunEnded
+    artefacts: tuple[ArtefactWritten, ...]
+
+
+def finetune(
+    recipe: Recipe,
+    registry: Registry,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    changes: Sequence[str] = (),
+) -> Result:
+    """Run a recipe in the folder `out` (a new one below `runs/` when None) and return what it left.
+
+    `resume` goes on from the newest whole checkpoint; the recipe must then be the run's own but for the keys in
+    `changes`. The folder is opened, and an old run overwritten, only when everything before the first step went well.
+    ZooError: anything that the user can mend. Interrupted: Ctrl-C, after a checkpoint.
+    """
+    check_folder(out, resume=resume, overwrite=overwrite)
+    if resume and out:
+        recipe = steps.keep_to(recipe, existing_folder(out), registry, changes)
+    with run_log() as log:
+        strategy = steps.place(recipe)
+        backbone, file = steps.fetch(recipe)
+        gathered = steps.gather(recipe, input_spec(recipe, backbone, file))
+        try:
+            network, ledger = steps.assemble(recipe, backbone, file, gathered)
+            plan = steps.freeze(recipe, network)
+            recipe, strategy = steps.tune(recipe, strategy, network, gathered)
+            folder = open_folder(out, recipe.run.name, resume=resume, overwrite=overwrite)
+            log.open(folder.path / "log.txt")
+            steps.write_facts(folder, recipe, strategy, ledger, gathered)
+            ended = steps.fit(recipe, folder, strategy, network, plan, gathered, file, resume)
+        finally:
+            gathered.close()
+        return Result(folder.path, ended, export_run(folder, registry))

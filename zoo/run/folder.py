@@ -1,0 +1,176 @@
+"""The run folder: where everything of one run lies, and who may write there."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import RunError
+from zoo.files import write_text
+
+PARTS = (
+    "recipe.toml",
+    "environment.json",
+    "load.json",
+    "classes.txt",
+    "metrics.jsonl",
+    "bad_images.txt",
+    "checkpoints",
+    "export",
+    "log.txt",
+)
+"""What a run writes. `--overwrite` removes these and nothing else."""
+
+RECORDED = ("zoo-finetune", "torch", "torchvision", "timm", "numpy", "safetensors", "pillow", "pluggy", "pydantic")
+"""Distributions whose versions a run records, beside those of its plugins."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run, by the paths in it."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe: it repeats the run."""
+        return self.path / "recipe.toml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints' folder."""
+        return self.path / "checkpoints"
+
+    @property
+    def export(self) -> Path:
+        """Holds a folder for each artefact."""
+        return self.path / "export"
+
+    def is_used(self) -> bool:
+        """Return whether a run has begun here."""
+        return self.recipe.exists()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write `value` as JSON into the file `name`."""
+        write_text(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def write_lines(self, name: str, lines: Sequence[str]) -> None:
+        """Write `lines` into the file `name`."""
+        write_text(self.path / name, "".join(f"{line}\n" for line in lines))
+
+
+def check_folder(out: Path | None, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Refuse a folder that a run cannot use, before any work is done; nothing is changed.
+
+    RunError: `out` is used and neither `resume` nor `overwrite` is given, or holds what is not a run's; or there is
+    nothing to resume.
+    """
+    if out is None:
+        if resume or overwrite:
+            raise RunError("which run? --resume and --overwrite need its folder", hint="add --out RUN")
+    elif resume:
+        if not RunFolder(out).is_used():
+            raise RunError(f"there is no run in {str(out)!r} to resume", hint="leave out --resume to start one")
+    elif out.exists():
+        _check_entries(out, overwrite)
+
+
+def open_folder(out: Path | None, name: str, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
+    """Return the folder for a run called `name`: `out`, or a new one below `runs/`. RunError: see `check_folder`."""
+    check_folder(out, resume=resume, overwrite=overwrite)
+    if out is None:
+        return _new_folder(Path("runs"), name)
+    _mkdir(out)
+    if overwrite:
+        for entry in [out / name for name in PARTS]:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+    return RunFolder(out)
+
+
+def existing_folder(path: Path) -> RunFolder:
+    """Return the folder of a run that was made before. RunError: `path` is not one."""
+    folder = RunFolder(path)
+    if not folder.is_used():
+        runs = sorted(str(found.parent) for found in Path("runs").glob("*/recipe.toml"))
+        hint = f"here are {', '.join(runs[-8:])}" if runs else "make one with `zoo finetune RECIPE`"
+        raise RunError(f"{str(path)!r} is not a run's folder: it has no recipe.toml", hint=hint)
+    return folder
+
+
+def _new_folder(parent: Path, name: str) -> RunFolder:
+    """mkdir decides who has a name: two runs started at once get two folders."""
+    _mkdir(parent)
+    for number in range(1, 100_000):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        if not path.exists():
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise _cannot_make(path, error) from error
+            return RunFolder(path)
+    raise RunError(f"{parent} is full of runs called {name!r}", hint="choose another run.name, or remove some")
+
+
+def _mkdir(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_make(path, error) from error
+
+
+def _cannot_make(path: Path, error: OSError) -> RunError:
+    return RunError(f"cannot make the run's folder: {error}", where=str(path), hint="choose another with --out")
+
+
+def _check_entries(path: Path, overwrite: bool) -> None:
+    if not path.is_dir():
+        raise RunError(f"{str(path)!r} is a file", hint="choose another folder with --out")
+    present = sorted(entry.name for entry in path.iterdir())
+    foreign = [name for name in present if name not in PARTS]
+    if foreign:
+        what = f"{str(path)!r} holds what is not a run's: {', '.join(foreign[:5])}"
+        raise RunError(what, hint="choose another folder with --out")
+    if present and not overwrite:
+        hint = "go on with it by --resume, start again by --overwrite, or choose another --out"
+        raise RunError(f"{str(path)!r} holds a run already", hint=hint)
+
+
+def environment(owners: Mapping[str, str], device: str) -> dict[str, Any]:
+    """Return what a run records of where it ran. `owners` is {part: who offers it}, `device` the device in words."""
+    return {
+        "versions": {name: found for name in RECORDED if (found := _version(name))},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": {"name": platform.processor() or platform.machine(), "count": os.cpu_count()},
+        "device": device,
+        "parts": dict(owners),
+        "git": _git_revision(),
+        "command": sys.argv,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """The revision of the working folder, with "+" when something in it is not committed."""
+    try:
+        options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], **options).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision + ("+" if dirty else "")

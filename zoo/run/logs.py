@@ -1,0 +1,46 @@
+"""log.txt: everything a run says, with the time; what was said before the folder was opened included."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+LOGGER = logging.getLogger("zoo")
+_MANY = 100_000
+
+
+class RunLog(MemoryHandler):
+    """Keeps what is logged under `zoo` until `open` names the file, then writes it there."""
+
+    def __init__(self) -> None:
+        super().__init__(_MANY, flushLevel=logging.CRITICAL + 1)
+
+    def open(self, path: Path) -> None:
+        """Write what was kept, and all that follows, to the end of the file at `path`."""
+        target = logging.FileHandler(path, encoding="utf-8")
+        target.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self.setTarget(target)
+        self.flush()
+        self.capacity = 1
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        super().close()
+        if self.target is not None:
+            self.target.close()
+
+
+@contextmanager
+def run_log() -> Iterator[RunLog]:
+    """Collect what is logged under `zoo` for the length of a run."""
+    handler = RunLog()
+    level = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+        handler.close()

@@ -1,0 +1,66 @@
+"""Build the network of a recipe: its backbone, its heads, and what they are called natively."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from zoo.recipe import Recipe
+from zoo.registry.contracts import Backbone, InputSpec, TargetSpec, WeightsFile
+from zoo.seeds import derive
+from zoo.train.model import BACKBONE, Model, native_names, native_state
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model, the backbone it was built from, and its classes."""
+
+    model: Model
+    backbone: Backbone
+    classes: tuple[str, ...]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The backbone's stages as the model names them."""
+        return tuple(f"{BACKBONE}.{stage}" for stage in self.backbone.stages)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """{native name: the model's name}, with the first head as the native classifier."""
+        return native_names(self.model, self.backbone, next(iter(self.model.heads)))
+
+    def native_state(self) -> dict[str, Tensor]:
+        """Return the model's tensors (not copied) under native names."""
+        return native_state(self.model, self.names)
+
+
+def image_size(recipe: Recipe) -> tuple[int, int] | None:
+    """Return the recipe's image size as (height, width), or None when it leaves it to the weights."""
+    size = recipe.data.common.image_size
+    return (size, size) if isinstance(size, int) else size
+
+
+def build_backbone(recipe: Recipe, size: tuple[int, int] | None) -> Backbone:
+    """Return the recipe's backbone, freshly initialised from the run's seed, for images of `size` (height, width)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(recipe.run.seed, "init", "backbone"))
+        backbone: Backbone = recipe.backbone.build(size)
+    return backbone
+
+
+def input_spec(recipe: Recipe, backbone: Backbone, file: WeightsFile | None) -> InputSpec:
+    """Return the preprocessing: what the weights say, else the architecture; at the recipe's size when it names one."""
+    spec = file.input if file and file.input else backbone.input
+    return replace(spec, size=image_size(recipe) or spec.size)
+
+
+def make_network(recipe: Recipe, backbone: Backbone, classes: tuple[str, ...]) -> Network:
+    """Return the backbone with the recipe's heads, initialised from the run's seed."""
+    heads = {}
+    with torch.random.fork_rng(devices=[]):
+        for head in recipe.heads:
+            torch.manual_seed(derive(recipe.run.seed, "init", "head", head.common.name))
+            heads[head.common.name] = head.build(backbone.spec, TargetSpec(classes))
+    weights = {head.common.name: head.common.weight for head in recipe.heads}
+    return Network(Model(backbone, heads, weights), backbone, classes)

@@ -1,0 +1,233 @@
+"""The steps of a run, a function each, in the order in which `finetune` takes them."""
+
+import logging
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.callbacks import make_events
+from zoo.data.checks import check_classes
+from zoo.data.loading import TrainBatches, ValBatches
+from zoo.data.mix import Mix
+from zoo.data.preprocess import Preprocess
+from zoo.devices.measure import choose_settings, describe, is_open
+from zoo.errors import RunError
+from zoo.freeze import Plan, apply, make_plan
+from zoo.recipe import Recipe, load_recipe
+from zoo.registry import Registry
+from zoo.registry.contracts import Backbone, DataSource, DeviceSettings, InputSpec, RunEnded, Strategy, WeightsFile
+from zoo.run.folder import RunFolder, environment
+from zoo.run.network import Network, build_backbone, image_size, make_network
+from zoo.train.checkpoint import Checkpoints
+from zoo.train.loop import Job, Loop
+from zoo.train.optim import make_optimizer
+from zoo.weights.ledger import Ledger
+from zoo.weights.load import load
+from zoo.weights.places import weights_request
+
+log = logging.getLogger("zoo")
+
+PROBE_IMAGES = 16
+"""Images of the batch on which fast settings are measured: enough to rank them, few enough to take seconds."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A data source, the preprocessing for it, and its batches."""
+
+    source: DataSource
+    preprocess: Preprocess
+    train: TrainBatches
+    val: ValBatches
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.train.close()
+        self.val.close()
+
+
+def keep_to(recipe: Recipe, folder: RunFolder, registry: Registry, changes: Sequence[str]) -> Recipe:
+    """Return the recipe for a resume: the run's own, with `changes`. RunError: `recipe` differs from it elsewhere.
+
+    What the recipe leaves to measuring ("auto") is no difference: the run's recipe has what was measured.
+    """
+    kept = load_recipe(folder.recipe, registry)
+    different = [
+        key
+        for key, old, new in differences(kept.to_table(), recipe.to_table())
+        if new != "auto" and not any(key == change or key.startswith(f"{change}.") for change in changes)
+    ]
+    if different:
+        hint = f"start a new run, or name the change: --set {different[0]}=…"
+        raise RunError(f"the recipe is not the run's: {', '.join(different)}", where=str(folder.recipe), hint=hint)
+    measured = kept.device.common
+    settings = {"precision": measured.precision, "channels_last": measured.channels_last}
+    return recipe.with_device(**settings)
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """Return (dotted key, old value, new value) wherever two plain tables differ; what is absent counts as None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted({*old, *new})
+        found = [differences(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")) for name in names]
+        return [difference for group in found for difference in group]
+    return [] if old == new else [(key, old, new)]
+
+
+def place(recipe: Recipe) -> Strategy:
+    """Return the device strategy. DeviceError: the device is not here."""
+    strategy: Strategy = recipe.device.build(DeviceSettings(**recipe.device.common.model_dump()))
+    return strategy
+
+
+def fetch(recipe: Recipe) -> tuple[Backbone, WeightsFile | None]:
+    """Return the backbone, freshly initialised, and where the weights for it are. WeightsError: they cannot be had."""
+    size = image_size(recipe)
+    backbone = build_backbone(recipe, size)
+    file: WeightsFile | None = recipe.weights.build(weights_request(backbone.native, recipe.path))
+    if size is None and file and file.input and file.input.size != backbone.input.size:
+        backbone = build_backbone(recipe, file.input.size)
+    return backbone, file
+
+
+def gather(recipe: Recipe, spec: InputSpec) -> Gathered:
+    """Return the data, ready to be drawn. DataError: there is none, or its classes do not fit."""
+    source: DataSource = recipe.data.build(recipe.run.seed)
+    check_classes(source)
+    table, run = recipe.data.common, recipe.run
+    train = TrainBatches(source.train, spec, table, batch_size=run.batch_size, seed=run.seed)
+    val = ValBatches(source.val, spec, table, batch_size=-(-run.batch_size // run.accumulate))
+    log.info(
+        "data      %s: %s train, %s val, %s classes, %s × %s px",
+        *(recipe.data.part.name, f"{len(source.train):,}", f"{len(source.val):,}", len(source.classes), *spec.size),
+    )
+    return Gathered(source, Preprocess(spec), train, val)
+
+
+def assemble(
+    recipe: Recipe, backbone: Backbone, file: WeightsFile | None, gathered: Gathered
+) -> tuple[Network, Ledger | None]:
+    """Return the model with its weights loaded, and the ledger. WeightsError: they do not wholly cover the backbone."""
+    network = make_network(recipe, backbone, gathered.source.classes)
+    if file is None:
+        log.info("weights   none: a random start from seed %s", recipe.run.seed)
+        return network, None
+    classifier, classes = backbone.native.classifier, gathered.source.classes
+    ledger = load(network.native_state(), file, recipe.weights.common, classifier, classes)
+    log.info("weights   %s\n%s", file.origin, ledger.table())
+    return network, ledger
+
+
+def freeze(recipe: Recipe, network: Network) -> Plan:
+    """Return the freeze plan, applied to the model. ZooError: it names what is not there, or nothing would train."""
+    model = network.model
+    plan = make_plan(model, network.stages, recipe.freeze.build(), recipe.freeze.common.bn, epoch=0)
+    apply(model, plan)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    trained = sum(sizes[name] for name in plan.trained())
+    text = "freeze    %s: %.2f of %.2f M parameters train, %s batch norms fixed"
+    log.info(text, recipe.freeze.part.name, trained / 1e6, sum(sizes.values()) / 1e6, len(plan.fixed_norms))
+    return plan
+
+
+def tune(recipe: Recipe, strategy: Strategy, network: Network, gathered: Gathered) -> tuple[Recipe, Strategy]:
+    """Place the model; where the recipe says "auto", first measure which settings are fast, and put them in the recipe."""
+    settings, model = strategy.settings, network.model
+    if is_open(settings):
+        count = min(PROBE_IMAGES, recipe.run.batch_size)
+        images = torch.randn((count, 3, *gathered.preprocess.spec.size), generator=torch.Generator().manual_seed(0))
+        target = torch.zeros(count, dtype=torch.long)
+
+        def loss(images: Tensor) -> Tensor:
+            return model.loss(model(images), target.to(images.device)).mean()
+
+        measured = choose_settings(settings, model.train(), loss, images)
+        settings = measured.settings
+        recipe = recipe.with_device(precision=settings.precision, channels_last=settings.channels_last)
+        strategy = place(recipe)
+        log.info("device    %s, %s (images/s: %s)", strategy.device, describe(settings), measured)
+    else:
+        log.info("device    %s, %s", strategy.device, describe(settings))
+    strategy.place(model)
+    return recipe, strategy
+
+
+def write_facts(
+    folder: RunFolder, recipe: Recipe, strategy: Strategy, ledger: Ledger | None, gathered: Gathered
+) -> None:
+    """Write what is known before the first step: recipe, environment, ledger and class names."""
+    owners = {f"{chosen.part.kind.name} {chosen.part.name}": str(chosen.owner) for chosen in recipe.chosen()}
+    folder.write_json("environment.json", environment(owners, str(strategy.device)))
+    folder.write_json("load.json", ledger.as_dict() if ledger else {"entries": [], "origin": "none"})
+    folder.write_lines("classes.txt", gathered.source.classes)
+    folder.write_lines("recipe.toml", [recipe.to_toml().rstrip()])
+
+
+def fit(
+    recipe: Recipe,
+    folder: RunFolder,
+    strategy: Strategy,
+    network: Network,
+    plan: Plan,
+    gathered: Gathered,
+    file: WeightsFile | None,
+    resume: bool,
+) -> RunEnded:
+    """Train, from the newest whole checkpoint when resuming. RunError: see `Loop.fit`."""
+    optimizer = make_optimizer(recipe.optim, network.model, plan.rates)
+    callbacks = {callback.part.name: callback.build(folder.path) for callback in recipe.callbacks}
+    data = recipe.data.common
+    loop = Loop(
+        Job(
+            run=recipe.run,
+            optim=recipe.optim,
+            schedule=recipe.schedule,
+            checkpoint=recipe.checkpoint,
+            model=network.model,
+            optimizer=optimizer,
+            strategy=strategy,
+            train=gathered.train,
+            val=gathered.val,
+            val_images=len(gathered.source.val),
+            normalise=gathered.preprocess.normalise,
+            mix=Mix(data.mixup, data.cutmix, len(network.classes)),
+            checkpoints=Checkpoints(folder.checkpoints, recipe.checkpoint.keep),
+            directions=recipe.directions(),
+            events=make_events(callbacks),
+            facts=facts(network, gathered.preprocess.spec, file),
+            resume_command=f"zoo finetune {shlex.quote(str(folder.recipe))} --out {shlex.quote(str(folder.path))} --resume",
+        )
+    )
+    if resume:
+        _go_on(loop)
+    ended = loop.fit()
+    bad = [*gathered.train.bad, *gathered.val.bad]
+    if bad:
+        folder.write_lines("bad_images.txt", [f"{image.identity}\t{image.reason}" for image in bad])
+        log.info("skipped   %s images that cannot be decoded, listed in %s", len(bad), folder.path / "bad_images.txt")
+    return ended
+
+
+def _go_on(loop: Loop) -> None:
+    checkpoints = loop.job.checkpoints
+    for fault in checkpoints.damaged():
+        log.info("damaged   %s; passed over", fault)
+    newest = checkpoints.newest()
+    if newest is None:
+        log.info("resume    no whole checkpoint yet: from the start")
+        return
+    loop.load(newest)
+    log.info("resume    %s: epoch %s, step %s", newest.path.name, loop.progress.epoch + 1, loop.progress.step)
+
+
+def facts(network: Network, spec: InputSpec, file: WeightsFile | None) -> dict[str, Any]:
+    """Return what travels with the weights in every checkpoint: class names, preprocessing, and what they started from."""
+    base = None
+    if file:
+        base = {"origin": file.origin, "sha256": file.sha256, "licence": file.licence}
+    return {"classes": list(network.classes), "input": asdict(spec), "base_weights": base}

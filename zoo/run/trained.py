@@ -1,0 +1,145 @@
+"""A finished run, opened again: its best weights in a model, its preprocessing and its class names."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo import __version__
+from zoo.data.loading import ValBatches
+from zoo.data.preprocess import Preprocess
+from zoo.errors import RunError
+from zoo.export import export_verified
+from zoo.recipe import Chosen, Recipe, load_recipe
+from zoo.registry import Registry
+from zoo.registry.contracts import ArtefactWritten, DataSource, DeviceSettings, Exportable, InputSpec
+from zoo.run.folder import RunFolder
+from zoo.run.network import Network, build_backbone, make_network
+from zoo.train.checkpoint import Checkpoints, read
+from zoo.train.evaluate import evaluate
+
+log = logging.getLogger("zoo")
+
+VERIFIED_IMAGES = 16
+"""Validation images on which an artefact is compared with the model."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best weights of a run, on the CPU in float32 and in eval mode."""
+
+    folder: RunFolder
+    recipe: Recipe
+    network: Network
+    preprocess: Preprocess
+    state: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.network.classes
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the first head's logits (B, K) of normalised images (B, 3, H, W)."""
+        outputs: dict[str, Tensor] = self.network.model(images)
+        return next(iter(outputs.values()))
+
+
+def load_trained(folder: RunFolder, registry: Registry) -> Trained:
+    """Return a run's best weights in its model. RunError: it has no checkpoint, or that is damaged."""
+    recipe = load_recipe(folder.recipe, registry)
+    best = Checkpoints(folder.checkpoints, recipe.checkpoint.keep).best()
+    if best is None:
+        hint = f"finish it with `zoo finetune {folder.recipe} --out {folder.path} --resume`"
+        raise RunError(f"the run in {str(folder.path)!r} has no evaluated checkpoint yet", hint=hint)
+    checkpoint = read(best)
+    facts = checkpoint.state["facts"]
+    spec = InputSpec(**{name: _tuple(value) for name, value in facts["input"].items()})
+    network = make_network(recipe, build_backbone(recipe, spec.size), tuple(facts["classes"]))
+    network.model.load_state_dict(checkpoint.tensors["ema" if recipe.run.ema else "model"])
+    network.model.eval()
+    return Trained(folder, recipe, network, Preprocess(spec), {**checkpoint.state, "checkpoint": best.name})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def val_batches(trained: Trained) -> tuple[DataSource, ValBatches]:
+    """Return the run's data source and its validation batches. RunError: its classes are no longer those of the run."""
+    recipe = trained.recipe
+    source: DataSource = recipe.data.build(recipe.run.seed)
+    if source.classes != trained.classes:
+        what = f"the data's classes are no longer the run's: {_shortly(source.classes)} and {_shortly(trained.classes)}"
+        raise RunError(what, where="[data]", hint="evaluate on data with the classes that the model was trained on")
+    return source, ValBatches(source.val, trained.preprocess.spec, recipe.data.common, batch_size=recipe.run.batch_size)
+
+
+def _shortly(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:4]) + (f", … ({len(classes)})" if len(classes) > 4 else "")
+
+
+def evaluate_run(folder: RunFolder, registry: Registry, device: str = "auto") -> dict[str, float]:
+    """Return `val/…` of a run's best weights on its validation split, measured in the run's precision."""
+    trained = load_trained(folder, registry)
+    settings = DeviceSettings(**{**trained.recipe.device.common.model_dump(), "device": device})
+    strategy = trained.recipe.device.build(settings)
+    strategy.place(trained.network.model)
+    source, batches = val_batches(trained)
+    try:
+        model, normalise = trained.network.model, trained.preprocess.normalise
+        return evaluate(model, batches, normalise, strategy, lambda: len(source.val) - len(batches.bad))
+    finally:
+        batches.close()
+
+
+def export_run(
+    folder: RunFolder, registry: Registry, formats: Sequence[str] = (), out: Path | None = None
+) -> tuple[ArtefactWritten, ...]:
+    """Write a run's artefacts, each read back and compared with the model on validation images.
+
+    `formats` chooses among the recipe's exporters (all when empty); `out` is the folder for them (the run's when None).
+    """
+    trained = load_trained(folder, registry)
+    chosen = [export for export in trained.recipe.exports if not formats or export.part.name in formats]
+    model = exportable(trained)
+    images = _some_images(trained)
+    return tuple(_export(export, model, trained.logits, images, out or folder.export) for export in chosen)
+
+
+def _export(
+    chosen: Chosen[Any], model: Exportable, eager: Callable[[Tensor], Tensor], images: Tensor, parent: Path
+) -> ArtefactWritten:
+    written = export_verified(chosen.build(), model, eager, images, parent / chosen.part.name)
+    log.info("artefact  %s (logits equal to %.1g)", written.files[0], written.difference)
+    return written
+
+
+def exportable(trained: Trained) -> Exportable:
+    """Return the run's best weights under native names, with where they come from."""
+    progress = trained.state["progress"]
+    metrics = next(found["metrics"] for found in reversed(progress["history"]) if found["best"])
+    facts = {
+        "weights": "ema" if trained.recipe.run.ema else "raw",
+        "checkpoint": trained.state["checkpoint"],
+        "metrics": metrics,
+        "base_weights": trained.state["facts"]["base_weights"],
+        "recipe": trained.recipe.to_table(),
+        "zoo": __version__,
+    }
+    network = trained.network
+    return Exportable(network.native_state(), network.backbone.native, trained.preprocess.spec, network.classes, facts)
+
+
+def _some_images(trained: Trained) -> Tensor:
+    _, batches = val_batches(trained)
+    try:
+        found = [batch.images for batch in islice(iter(batches), 1)]
+    finally:
+        batches.close()
+    return trained.preprocess.normalise(torch.cat(found)[:VERIFIED_IMAGES])

@@ -1,0 +1,66 @@
+"""Measure a model on validation batches: every image exactly once."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zoo.errors import RunError
+from zoo.registry.contracts import Strategy
+from zoo.train.model import Model
+
+
+class LabelledBatch(Protocol):
+    """A batch of uint8 images (B, 3, H, W) and class indices (B,)."""
+
+    images: Tensor
+    targets: Tensor
+
+
+def evaluate(
+    model: Model,
+    batches: Iterable[LabelledBatch],
+    normalise: Callable[[Tensor], Tensor],
+    strategy: Strategy,
+    expected: Callable[[], int],
+) -> dict[str, float]:
+    """Return `val/loss` and every head's metrics over `batches`, the model left in the mode it was in.
+
+    RunError: not as many images came as `expected()` says afterwards (skipped ones taken off).
+    """
+    training = model.training
+    model.eval()
+    try:
+        measured = _measure(model, batches, normalise, strategy)
+    finally:
+        model.train(training)
+    seen = int(measured.pop("images"))
+    if seen != expected():
+        raise RunError(f"validation saw {seen} images, and there are {expected()}", hint="the data source is at fault")
+    return measured
+
+
+@torch.inference_mode()
+def _measure(
+    model: Model, batches: Iterable[LabelledBatch], normalise: Callable[[Tensor], Tensor], strategy: Strategy
+) -> dict[str, float]:
+    metrics = {name: dict(model.head(name).metrics()) for name in model.heads}
+    for metric in (metric for group in metrics.values() for metric in group.values()):
+        metric.to(strategy.device)
+    loss = torch.zeros((), dtype=torch.float64 if strategy.device.type != "mps" else None, device=strategy.device)
+    images = 0
+    for batch in batches:
+        target = strategy.send(batch.targets)
+        with strategy.autocast():
+            logits = model(normalise(strategy.send(batch.images)))
+            loss += model.loss(logits, target).sum()
+        for name, group in metrics.items():
+            for metric in group.values():
+                metric.update(logits[name].float(), target)
+        images += len(batch.targets)
+    found = {"val/loss": float(strategy.reduce(loss)) / max(1, images)}
+    for name, group in metrics.items():
+        prefix = "val" if len(metrics) == 1 else f"val/{name}"
+        found |= {f"{prefix}/{key}": float(metric.compute()) for key, metric in group.items()}
+    return {**found, "images": images}

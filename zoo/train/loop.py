@@ -1,0 +1,275 @@
+"""The training loop. Precision, device and distribution live behind the strategy; nothing in a step waits for the device."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from time import perf_counter
+from types import FrameType
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor
+from torch.optim import Optimizer
+
+from zoo.data.loading import Batch, TrainBatches, ValBatches
+from zoo.data.mix import Mix
+from zoo.errors import Interrupted
+from zoo.recipe.schema import CheckpointTable, OptimTable, RunTable, Schedule
+from zoo.registry.contracts import (
+    CheckpointSaved,
+    EpochStarted,
+    Evaluated,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    Strategy,
+)
+from zoo.registry.parts import Direction
+from zoo.seeds import derive
+from zoo.train.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    load_optimizer,
+    optimizer_numbers,
+    optimizer_tensors,
+)
+from zoo.train.evaluate import evaluate
+from zoo.train.late import LateLoss
+from zoo.train.model import Model
+from zoo.train.optim import set_rate
+from zoo.train.schedule import factor
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a fit needs, built and placed."""
+
+    run: RunTable
+    optim: OptimTable
+    schedule: Schedule
+    checkpoint: CheckpointTable
+    model: Model
+    optimizer: Optimizer
+    strategy: Strategy
+    train: TrainBatches
+    val: ValBatches
+    val_images: int
+    normalise: Callable[[Tensor], Tensor]
+    mix: Mix
+    checkpoints: Checkpoints
+    directions: dict[str, Direction]
+    events: Any
+    """The hook caller of the run's callbacks (`zoo.registry.hookspecs.RunEvents`)."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What travels with the weights in every checkpoint."""
+    resume_command: str = "zoo finetune … --resume"
+
+
+@dataclass
+class Progress:
+    """Where a run stands. `step` counts optimiser steps over the run, `images` the images of this epoch so far."""
+
+    epoch: int = 0
+    step: int = 0
+    step_in_epoch: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+    history: list[Evaluated] = field(default_factory=list)
+
+    def best(self) -> Evaluated | None:
+        """Return the best evaluation so far."""
+        return next((evaluated for evaluated in reversed(self.history) if evaluated.best), None)
+
+
+class Loop:
+    """Fits one job. A loop that was given a checkpoint goes on from it, to the same bits."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.progress = Progress()
+        self.total = job.run.epochs * job.train.steps_per_epoch
+        self._wrapped = job.strategy.wrap(job.model)
+        self._ema = ModelEmaV3(job.model, decay=job.run.ema, foreach=True) if job.run.ema else None
+        self._losses = LateLoss()
+        self._sum = torch.zeros((), dtype=torch.float32, device=job.strategy.device)
+        self._stop = _StopRequest()
+
+    @property
+    def evaluated(self) -> Model:
+        """The model whose weights are validated, called best, and exported: the moving average when there is one."""
+        model: Model = self._ema.module if self._ema else self.job.model
+        return model
+
+    def fit(self) -> RunEnded:
+        """Train to the last epoch, or until a callback gives a reason to stop; return how it ended.
+
+        RunError: the loss is not finite, or a checkpoint cannot be written. Interrupted: SIGINT, after a checkpoint.
+        """
+        started = perf_counter()
+        self.job.events.run_started(event=self._start_event())
+        reason = "finished"
+        try:
+            with self._stop.listen():
+                reason = self._epochs() or reason
+        except BaseException as error:
+            reason = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else f"failed: {error}"
+            raise
+        finally:
+            ended = RunEnded(reason, perf_counter() - started, self.progress.best())
+            self.job.events.run_ended(event=ended)
+        return ended
+
+    def _epochs(self) -> str | None:
+        while self.progress.epoch < self.job.run.epochs:
+            self._epoch(self.progress.epoch)
+            reason: str | None = self.job.events.should_stop(history=tuple(self.progress.history))
+            if reason:
+                return f"stopped: {reason}"
+        return None
+
+    def _epoch(self, epoch: int) -> None:
+        self.job.model.train()
+        self.job.events.epoch_started(event=EpochStarted(epoch, self.progress.step))
+        for batch in self.job.train.epoch(epoch, self.progress.step_in_epoch):
+            self._step(batch)
+            self._after_step()
+        self._losses.drain()
+        self._evaluate(epoch)
+
+    def _step(self, batch: Batch) -> None:
+        job, progress = self.job, self.progress
+        torch.manual_seed(derive(job.run.seed, "step", progress.step))
+        lr = job.optim.lr * factor(job.schedule, progress.step, self.total)
+        set_rate(job.optimizer, lr)
+        loss = self._gradients(batch)
+        job.strategy.step(job.optimizer, job.run.clip_norm)
+        if self._ema:
+            self._ema.update(job.model)
+        images = len(batch.targets)
+        self._sum += loss * images
+        progress.step += 1
+        progress.step_in_epoch += 1
+        progress.images += images
+        self._losses.put(progress.step, loss)
+        event = StepEnded(progress.step, progress.epoch, images, lr, self._losses.newest)
+        job.events.step_ended(event=event)
+
+    def _gradients(self, batch: Batch) -> Tensor:
+        """Add the gradients of the batch's mean loss, micro-batch by micro-batch; return that loss ().
+
+        Each micro-batch counts by its images, so that the gradient is the same however the batch is cut.
+        """
+        job = self.job
+        images = job.normalise(job.strategy.send(batch.images))
+        seed = derive(job.run.seed, "mix", self.progress.step)
+        images, targets = job.mix(images, job.strategy.send(batch.targets), seed)
+        pieces = min(job.run.accumulate, len(images))
+        losses = [
+            self._backward(*piece, len(images))
+            for piece in zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
+        ]
+        return losses[0] if pieces == 1 else torch.stack(losses).sum()
+
+    def _backward(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
+        with self.job.strategy.autocast():
+            logits = self._wrapped(images)
+            loss = self.job.model.loss(logits, targets).sum() / whole
+        self.job.strategy.backward(loss)
+        return loss.detach()
+
+    def _after_step(self) -> None:
+        every = self.job.checkpoint.every
+        if self._stop.asked:
+            self._losses.drain()
+            path = self._save()
+            raise Interrupted(f"stopped after step {self.progress.step}, saved in {path}", hint=self.job.resume_command)
+        if every != "epoch" and self.progress.step % every == 0:
+            self._losses.drain()
+            self._save()
+
+    def _evaluate(self, epoch: int) -> None:
+        job, progress = self.job, self.progress
+        train = {"train/loss": float(job.strategy.reduce(self._sum)) / max(1, progress.images)}
+        val = evaluate(self.evaluated, job.val, job.normalise, job.strategy, lambda: job.val_images - len(job.val.bad))
+        metrics = {**train, **val, "lr": job.optim.lr * factor(job.schedule, progress.step - 1, self.total)}
+        evaluated = Evaluated(epoch, progress.step, metrics, self._is_best(metrics))
+        progress.history.append(evaluated)
+        progress.epoch, progress.step_in_epoch, progress.images = epoch + 1, 0, 0
+        self._sum.zero_()
+        self._save(evaluated.best)
+        job.events.evaluated(event=evaluated)
+
+    def _is_best(self, metrics: dict[str, float]) -> bool:
+        best = self.progress.best()
+        if best is None:
+            return True
+        name = self.job.run.best_by
+        new, old = metrics[name], best.metrics[name]
+        return new > old if self.job.directions[name] == "max" else new < old
+
+    def _save(self, best: bool = False) -> Any:
+        job = self.job
+        tensors = {"model": job.model.state_dict(), "optimizer": optimizer_tensors(job.optimizer)}
+        if self._ema:
+            tensors["ema"] = self._ema.module.state_dict()
+        path = job.checkpoints.save(self.progress.step, tensors, self._state(), best)
+        job.events.checkpoint_saved(event=CheckpointSaved(path, self.progress.step))
+        return path
+
+    def _state(self) -> dict[str, Any]:
+        progress = asdict(replace(self.progress, loss_sum=float(self._sum)))
+        numbers = optimizer_numbers(self.job.optimizer)
+        strategy = dict(self.job.strategy.state())
+        return {"progress": progress, "optimizer": numbers, "strategy": strategy, "facts": self.job.facts}
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint: weights, moving average, optimiser, loss scale and place in the run."""
+        kept = dict(checkpoint.state["progress"])
+        kept["history"] = [Evaluated(**evaluated) for evaluated in kept["history"]]
+        self.progress = Progress(**kept)
+        self._sum.fill_(self.progress.loss_sum)
+        self.job.model.load_state_dict(checkpoint.tensors["model"])
+        if self._ema:
+            self._ema.module.load_state_dict(checkpoint.tensors["ema"])
+        load_optimizer(self.job.optimizer, checkpoint.tensors["optimizer"], checkpoint.state["optimizer"])
+        self.job.strategy.load_state(checkpoint.state["strategy"])
+
+    def _start_event(self) -> RunStarted:
+        job = self.job
+        return RunStarted(
+            name=job.run.name,
+            folder=job.checkpoints.folder.parent,
+            epochs=job.run.epochs,
+            steps_per_epoch=job.train.steps_per_epoch,
+            images_per_epoch=job.train.images_per_epoch,
+            step=self.progress.step,
+            best_by=job.run.best_by,
+            directions=job.directions,
+            history=tuple(self.progress.history),
+        )
+
+
+class _StopRequest:
+    """The first Ctrl-C asks for a stop after the step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        try:
+            before = signal.signal(signal.SIGINT, self._ask)
+        except ValueError:  # not the main thread: whoever runs us there handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

@@ -1,0 +1,58 @@
+"""The model of a run: one backbone, and heads by name on its features."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from zoo.registry.contracts import Backbone, Head
+
+BACKBONE = "backbone"
+
+
+class Model(nn.Module):
+    """A backbone and its heads. Names are `backbone.<native name>` and `heads.<head>.<name>`.
+
+    Maps normalised images (B, 3, H, W) to {head: logits (B, K)}.
+    """
+
+    def __init__(self, backbone: Backbone, heads: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.backbone = backbone.module
+        self.heads = nn.ModuleDict(heads)
+        self._weights = dict(weights)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return {head: logits (B, K)}."""
+        features = self.backbone(images)
+        return {name: head(features) for name, head in self.heads.items()}
+
+    def loss(self, logits: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        """Return the weighted sum of the heads' losses, unreduced (B,)."""
+        losses = [self._weights[name] * head.loss(logits[name], target) for name, head in self._heads().items()]
+        return sum(losses[1:], start=losses[0])
+
+    def _heads(self) -> dict[str, Head]:
+        return dict(self.heads.items())  # type: ignore[arg-type]
+
+    def head(self, name: str) -> Head:
+        """Return a head by name."""
+        return self._heads()[name]
+
+
+def native_names(model: Model, backbone: Backbone, head: str) -> dict[str, str]:
+    """Return {native name: the model's name} of every parameter and buffer that the backbone's library has too.
+
+    The head's tensors stand under the native classifier; they are left out when head or architecture has no native form.
+    """
+    prefix = f"{BACKBONE}."
+    names = {name.removeprefix(prefix): name for name in model.state_dict() if name.startswith(prefix)}
+    if backbone.native.classifier is not None:
+        for own, native in model.head(head).native_names().items():
+            names[f"{backbone.native.classifier}.{native}"] = f"heads.{head}.{own}"
+    return names
+
+
+def native_state(model: Model, names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the model's tensors (not copied) under native names."""
+    state = model.state_dict()
+    return {native: state[name] for native, name in names.items()}

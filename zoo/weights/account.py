@@ -1,0 +1,168 @@
+"""Write the ledger: give every key of the file and every tensor of the model its entry, or refuse."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor
+
+from zoo.errors import WeightsError, nearest
+from zoo.registry.contracts import WeightsFile
+from zoo.weights.classifier import Classifier
+from zoo.weights.draft import Draft, require_complete, require_finite
+from zoo.weights.ledger import Entry, Ledger, Status
+from zoo.weights.names import Match
+from zoo.weights.reading import Checkpoint
+
+COUNTER = "num_batches_tracked"
+RESET = 'head = "reset"'
+OLD = "files from before torch 0.4.1 do not count batches"
+
+
+def account(
+    target: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
+    matches: Iterable[Match],
+    head: Classifier,
+    file: WeightsFile,
+    may_miss: Sequence[str],
+) -> tuple[Ledger, dict[str, Tensor]]:
+    """Return the ledger and the new values by name. WeightsError: see `zoo.weights.load.plan`."""
+    draft = Draft(target, head)
+    require_finite(checkpoint)
+    for match in matches:
+        _place(draft, match, checkpoint)
+    for name in checkpoint.others:
+        draft.add("dropped", name, None, "not a tensor", 0)
+    _fill(draft, may_miss, str(checkpoint.path))
+    missing = head.missing_classes() if head.policy == "by-class-name" else ()
+    ledger = Ledger(
+        tuple(draft.entries),
+        checkpoint.path.name,
+        checkpoint.sha256,
+        file.origin,
+        checkpoint.inside,
+        file.licence,
+        missing,
+    )
+    require_complete(draft, ledger)
+    return ledger, draft.values
+
+
+def _place(draft: Draft, match: Match, checkpoint: Checkpoint) -> None:
+    """Give one key of the file its entry."""
+    value, name = checkpoint.tensors[match.source], match.target
+    if draft.head.owns(name):
+        _place_classifier(draft, match, value, str(checkpoint.path))
+    elif name in draft.target:
+        _take(draft, match, value)
+    elif draft.head.drops(name, frozenset(known.split(".")[0] for known in draft.target)):
+        draft.add("dropped", match.source, None, RESET, value.numel())
+    elif _counts_batches(name, draft.target):
+        draft.add("dropped", match.source, None, "the model does not count batches", value.numel())
+    else:
+        draft.unexpected.append(match.source)
+
+
+def _counts_batches(name: str, target: Mapping[str, Tensor]) -> bool:
+    return name.endswith(f".{COUNTER}") and f"{name.removesuffix(COUNTER)}running_mean" in target
+
+
+def _place_classifier(draft: Draft, match: Match, value: Tensor, where: str) -> None:
+    if draft.head.policy == "reset":
+        draft.entries.append(Entry(match.source, None, "dropped", RESET, value.numel(), "head"))
+        return
+    draft.head.require_classes(draft.target, where)
+    if match.target not in draft.target:
+        draft.unexpected.append(match.source)
+    elif draft.head.policy == "keep":
+        _take(draft, match, value)
+    else:
+        _take_rows(draft, match, value)
+
+
+def _take(draft: Draft, match: Match, value: Tensor) -> None:
+    wanted = draft.target[match.target]
+    if _kind(value) != _kind(wanted):
+        draft.misfits[match.target] = f"({_type(value)} in the file, {_type(wanted)} in the model)"
+    elif value.shape != wanted.shape:
+        draft.misfits[match.target] = _shapes(value, wanted)
+    else:
+        # A copy: the file's own tensors may be mapped, and the file may be written to later.
+        _enter(draft, match, value.to(wanted.dtype, copy=True), value, value.numel(), "")
+
+
+def _take_rows(draft: Draft, match: Match, value: Tensor) -> None:
+    head, wanted = draft.head, draft.target[match.target]
+    known, absent = len(head.known or ()), len(head.missing_classes())
+    if value.shape[:1] != (known,) or value.shape[1:] != wanted.shape[1:] or wanted.shape[:1] != (len(head.classes),):
+        draft.misfits[match.target] = f"{_shapes(value, wanted)} for {known} and {len(head.classes)} classes"
+        return
+    taken = len(head.classes) - absent
+    reason = f"{taken} of {len(head.classes)} rows by class name"
+    elements = taken * (wanted.numel() // len(head.classes))
+    _enter(draft, match, head.gather(value, wanted), value, elements, reason)
+    if absent:
+        draft.add(
+            "initialised",
+            None,
+            match.target,
+            f"{absent} rows of classes that the file lacks",
+            wanted.numel() - elements,
+        )
+
+
+def _enter(draft: Draft, match: Match, new: Tensor, value: Tensor, elements: int, reason: str) -> None:
+    if new.dtype != value.dtype and not new.is_meta and not bool(torch.isfinite(new).all()):
+        draft.misfits[match.target] = f"({_type(value)} in the file, too large for {_type(new)} in the model)"
+        return
+    changed = "" if new.dtype == value.dtype else f"{_type(value)} to {_type(new)}"
+    reasons = "; ".join(filter(None, (match.rule, reason, changed)))
+    status: Status = "loaded" if match.source == match.target else "renamed"
+    draft.add(status, match.source, match.target, reasons, elements)
+    draft.values[match.target] = new
+
+
+def _fill(draft: Draft, may_miss: Sequence[str], where: str) -> None:
+    """Give each tensor of the model that no key reached its entry, or count it as missing."""
+    backbone = [name for name in draft.target if not draft.head.owns(name)]
+    for pattern in may_miss:
+        if not any(fnmatchcase(name, pattern) for name in backbone):
+            raise WeightsError(
+                f"may_miss {pattern!r} matches no tensor of the backbone", where, nearest(pattern, backbone)
+            )
+    for name, tensor in draft.target.items():
+        if name in draft.values or name in draft.misfits:
+            continue
+        allowed = next((pattern for pattern in may_miss if fnmatchcase(name, pattern)), None)
+        if draft.head.owns(name):
+            _fill_classifier(draft, name, tensor)
+        elif allowed is not None:
+            draft.add("allowed-missing", None, name, f"may_miss {allowed!r}", tensor.numel())
+        elif name.split(".")[-1] == COUNTER:
+            draft.add("allowed-missing", None, name, OLD, tensor.numel())
+        else:
+            draft.missing.append(name)
+
+
+def _fill_classifier(draft: Draft, name: str, tensor: Tensor) -> None:
+    if draft.head.policy == "reset":
+        draft.add("initialised", None, name, RESET, tensor.numel())
+    else:
+        draft.missing.append(name)
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _shapes(value: Tensor, wanted: Tensor) -> str:
+    return f"({_shape(value)} in the file, {_shape(wanted)} in the model)"
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(str(side) for side in tensor.shape) or "scalar"
