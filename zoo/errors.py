@@ -73,7 +73,7 @@ class RunError(ZooError):
     """A run folder that cannot be used, or a run that had to stop."""
 
 
-class Interrupted(ZooError):
+class Interrupted(ZooError):  # noqa: N818  it ends a run as asked, it is no error
     """The user stopped the run; a checkpoint was written."""
 
     exit_code = EXIT_INTERRUPTED

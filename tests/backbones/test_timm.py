@@ -12,12 +12,23 @@ from torch import nn
 from zoo.backbones.timm import _find_input, architectures, build
 from zoo.errors import ZooError
 from zoo.registry.builtin.backbones import TimmOptions
-from zoo.registry.contracts import Backbone, FeatureSpec, InputSpec
+from zoo.registry.contracts import Backbone, InputSpec
 
 Check = Callable[[Backbone, tuple[int, int]], None]
 ShapeCheck = Callable[[Backbone, tuple[int, int] | None], None]
-# These give tokens, or something else that is not (B, C) or (B, C, H, W), also without their classifier.
-NOT_BACKBONES: frozenset[str] = frozenset()
+# The vision encoders of language models: they give tokens (B, N, C), and timm gives them no classifier.
+NOT_BACKBONES = frozenset(
+    {
+        "deepseek_vit_412m_enc",
+        "gemma4_vit_167m_enc",
+        "gemma4_vit_570m_enc",
+        "qwen3_vit_306m_enc",
+        "qwen3_vit_416m_enc",
+        "qwen3_vit_88m_enc",
+    }
+)
+# This one gives (B, C, H, W).
+WITH_HEIGHT_AND_WIDTH = frozenset({"mobilenetv5_300m_enc"})
 # arch, image size, native classifier
 SMALL = [
     ("test_resnet", (64, 48), "fc"),
@@ -146,7 +157,7 @@ def test_an_unknown_name_is_refused_when_the_recipe_could_not_tell() -> None:
 def _build_on_meta(arch: str, check_shapes: ShapeCheck) -> None:
     with torch.device("meta"):
         backbone = build(TimmOptions(arch=arch), None)
-    assert backbone.spec == FeatureSpec(backbone.spec.channels)
+    assert backbone.spec.pooled == (arch not in WITH_HEIGHT_AND_WIDTH)
     check_shapes(backbone, None)
 
 
@@ -162,6 +173,7 @@ def test_all_architectures(arch: str, check_shapes: ShapeCheck) -> None:
 
 
 @pytest.mark.parametrize("arch", sorted(NOT_BACKBONES))
-def test_architectures_without_a_feature_vector_are_refused(arch: str) -> None:
-    with torch.device("meta"), pytest.raises(ZooError):
+def test_encoders_that_give_tokens_are_refused(arch: str) -> None:
+    with torch.device("meta"), pytest.raises(ZooError, match="gives features of shape") as caught:
         build(TimmOptions(arch=arch), None)
+    assert caught.value.problems[0].hint == "choose an arch that ends in a classifier"

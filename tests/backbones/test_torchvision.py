@@ -20,12 +20,12 @@ SMALL = [
     ("mobilenet_v3_small", (64, 64), "classifier.3"),
     ("squeezenet1_1", (64, 64), None),
     ("inception_v3", (128, 128), "fc"),
-    ("googlenet", (64, 64), "fc"),
     ("densenet121", (64, 64), "classifier"),
     ("shufflenet_v2_x0_5", (64, 64), "fc"),
     ("regnet_y_400mf", (64, 64), "fc"),
 ]
 LARGE = [
+    ("googlenet", (64, 64), "fc"),
     ("vit_b_16", (64, 64), "heads.head"),
     ("vit_h_14", None, "heads.head"),
     ("vgg11", (64, 64), "classifier.6"),

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ SPEC = InputSpec(size=(16, 16))
 
 
 @pytest.fixture(scope="module")
-def digits() -> Iterator[ImageDataset]:
-    yield ImageDataset(build(NoOptions(), 0).train, augmentation("standard", SPEC), 5)
+def digits() -> ImageDataset:
+    return ImageDataset(build(NoOptions(), 0).train, augmentation("standard", SPEC), 5)
 
 
 def image(dataset: ImageDataset, epoch: int, index: int) -> torch.Tensor:

@@ -49,7 +49,7 @@ def test_the_file_is_small_and_says_whose_it_is() -> None:
 
 
 def test_the_values_are_the_originals() -> None:
-    with np.load(files("zoo.data").joinpath("digits.npz").open("rb")) as arrays:
+    with files("zoo.data").joinpath("digits.npz").open("rb") as file, np.load(file) as arrays:
         images, labels = arrays["images"], arrays["labels"]
     assert images.max() == 16
     assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]

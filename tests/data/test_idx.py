@@ -1,8 +1,10 @@
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from zoo.data.checks import check_classes
@@ -13,7 +15,7 @@ from zoo.registry.builtin.data import IdxOptions
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
-def idx(values: np.ndarray) -> bytes:
+def idx(values: npt.NDArray[np.uint8]) -> bytes:
     return bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
 
 
@@ -30,7 +32,7 @@ def write(root: Path, **files: bytes) -> Path:
     return root
 
 
-def refusal(root: Path, **options: object) -> str:
+def refusal(root: Path, **options: Any) -> str:
     with pytest.raises(DataError) as refused:
         build(IdxOptions(root=root, **options), 0)
     return str(refused.value)

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -19,7 +20,7 @@ def fill(root: Path, *names: str) -> Path:
     return root
 
 
-def load(root: Path, seed: int = 0, **options: object) -> DataSource:
+def load(root: Path, seed: int = 0, **options: Any) -> DataSource:
     return build(ImageFolderOptions(root=root, **options), seed)
 
 
@@ -86,7 +87,8 @@ def test_a_class_called_train(tmp_path: Path) -> None:
 
 def test_no_such_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no") == (
-        f"cannot be read: No such file or directory\n  where: {tmp_path}/no\n  mend:  set data.root to a folder of images"
+        f"cannot be read: No such file or directory\n  where: {tmp_path}/no\n"
+        "  mend:  set data.root to a folder of images"
     )
     (tmp_path / "file").write_text("")
     assert refusal(tmp_path / "file").startswith("cannot be read: Not a directory\n")
@@ -117,9 +119,7 @@ def test_a_class_without_images(tmp_path: Path) -> None:
 
 def test_a_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "a/2.png", "b/1.png")
-    assert refusal(tmp_path) == (
-        "class 'b' has one image: it cannot both train and validate\n  mend:  add more of it"
-    )
+    assert refusal(tmp_path) == ("class 'b' has one image: it cannot both train and validate\n  mend:  add more of it")
 
 
 def test_a_class_to_validate_on_alone(tmp_path: Path) -> None:

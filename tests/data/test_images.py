@@ -1,6 +1,8 @@
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ PHOTOS = Path(skimage.__file__).parent / "data"
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
-def saved(path: Path, image: Image.Image, **how: object) -> Image.Image:
+def chunk(name: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def saved(path: Path, image: Image.Image, **how: Any) -> Image.Image:
     image.save(path, **how)
     return to_rgb(open_image(path))
 
@@ -90,7 +97,8 @@ def test_transparent_grey_and_colour_without_an_alpha_channel(tmp_path: Path) ->
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I;16N"])
 def test_16_bits_of_any_byte_order(mode: str) -> None:
-    values = np.array([[0, 257, 0x8000, 0xFFFF]], "<u2" if mode in ("I;16", "I;16L") else ">u2" if mode == "I;16B" else "=u2")
+    order = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}[mode]
+    values = np.array([[0, 257, 0x8000, 0xFFFF]], order)
     image = Image.frombytes(mode, (4, 1), values.tobytes())
     assert [pixel[0] for pixel in colours(to_rgb(image))] == [0, 1, 128, 255]
 
@@ -102,9 +110,6 @@ def test_16_bit_files(tmp_path: Path, suffix: str) -> None:
 
 
 def test_16_bit_grey_with_a_transparent_value(tmp_path: Path) -> None:
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     header = struct.pack(">IIBBBBB", 2, 1, 16, 0, 0, 0, 0)
     pixels = zlib.compress(b"\0" + struct.pack(">HH", 5, 0x1000))
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", struct.pack(">H", 5))
@@ -114,13 +119,13 @@ def test_16_bit_grey_with_a_transparent_value(tmp_path: Path) -> None:
 
 def test_integers_of_no_known_range_are_refused() -> None:
     image = Image.fromarray(np.array([[-1, 70000]], np.int32))
-    with pytest.raises(ValueError, match="^mode I with values -1 to 70000: only 0 to 65535 has a known white$"):
+    with pytest.raises(ValueError, match=r"^mode I with values -1 to 70000: only 0 to 65535 has a known white$"):
         to_rgb(image)
 
 
 def test_floats_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match="^mode F .floating point. has no fixed range"):
+    with pytest.raises(ValueError, match=r"^mode F \(floating point\) has no fixed range"):
         to_rgb(open_image(tmp_path / "a.tif"))
 
 
@@ -128,7 +133,7 @@ def test_floats_are_refused(tmp_path: Path) -> None:
 def test_other_colour_spaces(tmp_path: Path, mode: str) -> None:
     white = {"CMYK": (0, 0, 0, 0), "YCbCr": (255, 128, 128), "LAB": (255, 128, 128)}[mode]
     found = saved(tmp_path / "a.tif", Image.new(mode, (1, 1), white))
-    assert colours(found) == [WHITE]
+    assert np.abs(np.array(colours(found)) - WHITE).max() <= 1
 
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
@@ -160,8 +165,8 @@ def test_a_spoilt_exif_block_leaves_the_image_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tif", "png"])
 def test_an_animation_gives_its_first_frame(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, WHITE)]
-    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **{"lossless": True} if suffix == "webp" else {})
-    assert colours(to_rgb(open_image(tmp_path / f"a.{suffix}")))[0] == RED
+    found = saved(tmp_path / f"a.{suffix}", frames[0], save_all=True, append_images=frames[1:], lossless=True)
+    assert colours(found)[0] == RED
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
@@ -192,20 +197,15 @@ def test_spoilt_bytes_raise_nothing_else(name: str) -> None:
         spoilt = bytearray(data)
         for place in random.integers(0, min(len(data), 2000), 5):
             spoilt[place] = random.integers(256)
-        try:
+        with suppress(OSError, ValueError):
             to_rgb(open_image(bytes(spoilt)))
-        except (OSError, ValueError):
-            pass
 
 
 @pytest.mark.parametrize("side", [13_378, 60_000])
 def test_a_decompression_bomb_is_refused_before_decoding(side: int) -> None:
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    with pytest.raises(ValueError, match="^it has more than the 178,956,970 pixels that are decoded$"):
+    with pytest.raises(ValueError, match=r"^it has more than the 178,956,970 pixels that are decoded$"):
         open_image(png)
 
 
@@ -217,5 +217,5 @@ def test_a_large_image_below_the_limit_does_not_warn(tmp_path: Path) -> None:
 def test_the_limit_holds_where_pillows_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Image.new("1", (13_378, 13_378)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with pytest.raises(ValueError, match="^it has more than the 178,956,970 pixels that are decoded$"):
+    with pytest.raises(ValueError, match=r"^it has more than the 178,956,970 pixels that are decoded$"):
         open_image(tmp_path / "a.png")

@@ -1,6 +1,8 @@
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +48,6 @@ def folder(root: Path, count: int, bad: set[int]) -> FolderSplit:
         else:
             Image.new("L", (4, 4), index).save(root / name)
     return FolderSplit(root, names, [index % 2 for index in range(count)])
-
-
-def alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 12), epoch=st.integers(0, 5))
@@ -117,11 +111,11 @@ def test_the_same_bits_for_any_number_of_workers(augment: str) -> None:
         with closing(TrainBatches(split, SPEC, table, batch_size=50, seed=3)) as batches:
             epochs = [[*batches.epoch(0)], [*batches.epoch(1)], [*batches.epoch(1, 4)]]
         seen.append([batch for epoch in epochs for batch in epoch])
-    for batches in zip(*seen, strict=True):
-        for other in batches[1:]:
-            assert torch.equal(batches[0].images, other.images)
-            assert torch.equal(batches[0].targets, other.targets)
-            assert torch.equal(batches[0].indices, other.indices)
+    for first, *others in zip(*seen, strict=True):
+        for other in others:
+            assert torch.equal(first.images, other.images)
+            assert torch.equal(first.targets, other.targets)
+            assert torch.equal(first.indices, other.indices)
 
 
 def test_no_two_samples_draw_the_same_augmentation() -> None:
@@ -141,12 +135,11 @@ def test_an_epoch_broken_off_does_not_spoil_the_next(workers: int) -> None:
 
 def test_closing_ends_the_workers_and_iterating_starts_new_ones() -> None:
     batches = train(40, 4, DataTable(workers=2))
-    passing = batches.epoch(0)
-    next(passing)
-    workers = [worker.pid for worker in batches._loader._torch._iterator._workers]
-    assert all(alive(worker) for worker in workers)
+    next(batches.epoch(0))
+    workers = active_children()
+    assert len(workers) == 2
     batches.close()
-    assert not any(alive(worker) for worker in workers)
+    assert not any(worker in active_children() for worker in workers)
     assert len(indices(batches.epoch(0))) == 10
     batches.close()
     batches.close()
@@ -173,10 +166,9 @@ def test_validation_again_and_with_workers() -> None:
 def test_a_bad_image_stops_training_and_validation(tmp_path: Path, workers: int) -> None:
     split = folder(tmp_path, 6, {2})
     table = DataTable(workers=workers)
-    text = (
-        "image '2.png' cannot be used: cannot identify image file"
-    )
-    for batches in (TrainBatches(split, SPEC, table, batch_size=2, seed=0), ValBatches(split, SPEC, table, batch_size=2)):
+    text = "image '2.png' cannot be used: cannot identify image file"
+    both = (TrainBatches(split, SPEC, table, batch_size=2, seed=0), ValBatches(split, SPEC, table, batch_size=2))
+    for batches in both:
         with closing(batches), pytest.raises(DataError) as refused:
             list(batches.epoch(0) if isinstance(batches, TrainBatches) else batches)
         assert str(refused.value).startswith(text)
@@ -209,10 +201,20 @@ def test_validation_goes_on_past_a_batch_of_bad_images(tmp_path: Path) -> None:
 
 def test_nothing_but_bad_images(tmp_path: Path) -> None:
     split = folder(tmp_path, 3, {0, 1, 2})
-    with pytest.raises(DataError, match="^not one training image can be decoded\n  where: '0.png': cannot identify"):
+    with pytest.raises(DataError, match=r"^not one training image can be decoded\n  where: '0.png': cannot identify"):
         list(TrainBatches(split, SPEC, SKIP, batch_size=2, seed=0).epoch(0))
-    with pytest.raises(DataError, match="^not one validation image can be decoded\n  where: '0.png': cannot identify"):
+    with pytest.raises(DataError, match=r"^not one validation image can be decoded\n  where: '0.png': cannot identify"):
         list(ValBatches(split, SPEC, SKIP, batch_size=2))
+
+
+def test_an_interrupt_leaves_the_workers_to_the_main_process(capfd: pytest.CaptureFixture[str]) -> None:
+    with closing(train(40, 4, DataTable(workers=2))) as batches:
+        passing = batches.epoch(0)
+        next(passing)
+        for worker in active_children():
+            os.kill(worker.pid or 0, signal.SIGINT)
+        assert len(indices(passing)) == 9
+    assert capfd.readouterr().err == ""
 
 
 class _Dies(ArraySplit):

@@ -16,10 +16,10 @@ from zoo.registry.contracts import InputSpec, Interpolation
 PHOTOS = Path(skimage.__file__).parent / "data"
 
 
-@pytest.mark.parametrize("size", [(224, 224), (64, 64), (96, 160), (160, 96)])
+@pytest.mark.parametrize("size", [(224, 224), (96, 160)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest"])
 @pytest.mark.parametrize("crop_pct", [0.875, 1.0])
-@pytest.mark.parametrize("name", ["rocket.jpg", "astronaut.png", "coffee.png"])
+@pytest.mark.parametrize("name", ["rocket.jpg", "astronaut.png"])
 def test_photos_come_out_as_timms_evaluation_has_them(
     name: str, crop_pct: float, interpolation: Interpolation, size: tuple[int, int]
 ) -> None:
@@ -36,8 +36,11 @@ def test_photos_come_out_as_timms_evaluation_has_them(
 
 
 @given(
-    height=st.integers(1, 60), width=st.integers(1, 60), size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    crop_pct=st.floats(0.5, 1), mode=st.sampled_from(["RGB", "L", "RGBA", "1"]),
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    crop_pct=st.floats(0.5, 1),
+    mode=st.sampled_from(["RGB", "L", "RGBA", "1"]),
 )
 @settings(max_examples=30, deadline=None)
 def test_any_image_comes_out_at_the_size(
@@ -47,7 +50,9 @@ def test_any_image_comes_out_at_the_size(
     assert shaped.shape == (3, *size)
 
 
-@given(size=st.tuples(st.integers(1, 500), st.integers(1, 500)), cover=st.tuples(st.integers(1, 300), st.integers(1, 300)))
+@given(
+    size=st.tuples(st.integers(1, 500), st.integers(1, 500)), cover=st.tuples(st.integers(1, 300), st.integers(1, 300))
+)
 @settings(max_examples=30)
 def test_the_resized_image_covers_and_touches(size: tuple[int, int], cover: tuple[int, int]) -> None:
     height, width = covering_size(size, cover)
@@ -62,7 +67,7 @@ def test_an_image_at_size_is_untouched() -> None:
 
 
 def test_a_thread_of_an_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="^100000 × 1 pixels are too long and thin to cover 256 × 256$"):
+    with pytest.raises(ValueError, match=r"^100000 × 1 pixels are too long and thin to cover 256 × 256$"):
         Preprocess(InputSpec()).shape(Image.new("L", (100_000, 1)))
 
 
@@ -84,5 +89,5 @@ def test_normalising_keeps_the_memory_format_and_the_images() -> None:
 def test_normalising_twice_is_refused() -> None:
     preprocess = Preprocess(InputSpec())
     once = preprocess.normalise(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
-    with pytest.raises(TypeError, match="^images to normalise are uint8, 0 to 255, not torch.float32$"):
+    with pytest.raises(TypeError, match=r"^images to normalise are uint8, 0 to 255, not torch.float32$"):
         preprocess.normalise(once)

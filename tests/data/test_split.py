@@ -10,9 +10,7 @@ from zoo.errors import DataError
 NAMES = ("ant", "bee", "cat")
 
 
-@given(
-    counts=st.tuples(*[st.integers(2, 40)] * 3), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1)
-)
+@given(counts=st.tuples(*[st.integers(2, 40)] * 3), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**63 - 1))
 @settings(max_examples=30)
 def test_every_index_once_and_every_class_in_both(counts: tuple[int, ...], fraction: float, seed: int) -> None:
     targets = np.repeat(range(3), counts)

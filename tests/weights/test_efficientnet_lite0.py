@@ -23,7 +23,8 @@ def file(request_: WeightsRequest) -> WeightsFile:
 @pytest.fixture
 def model() -> nn.Module:
     """timm's own model, random, in eval mode."""
-    return timm.create_model("tf_efficientnet_lite0").eval()
+    made: nn.Module = timm.create_model("tf_efficientnet_lite0")
+    return made.eval()
 
 
 def test_all_296_tensors_are_accounted_for(file: WeightsFile, model: nn.Module) -> None:

@@ -173,14 +173,18 @@ def test_what_the_hub_lacks_is_named(
     assert _refusal(options, request_) == f"{what}\n  where: {url}\n  mend:  {hint}"
 
 
-def test_a_hub_in_trouble_is_quoted(served: Hub, request_: WeightsRequest) -> None:
-    served.status = 503
-    what, where, mend = _refusal(OPTIONS, request_).splitlines()
-    assert what == (
-        f"model.safetensors could not be downloaded: Server error '503 Service Unavailable' for url '{_url(served)}'"
-    )
-    assert where == f"  where: {_url(served)}"
-    assert mend == f"  mend:  {source.WAYS_OUT}"
+def test_a_refusal_of_the_hub_is_quoted(served: Hub, request_: WeightsRequest) -> None:
+    served.status = 403
+    message = _refusal(OPTIONS, request_)
+    assert message.startswith("model.safetensors could not be downloaded: ")
+    assert "403 Forbidden" in message.splitlines()[0]
+    assert message.endswith(f"\n  where: {_url(served)}\n  mend:  {source.WAYS_OUT}")
+
+
+def test_a_portal_that_answers_for_the_hub_is_refused(served: Hub, request_: WeightsRequest) -> None:
+    served.status = 200
+    first = _refusal(OPTIONS, request_).splitlines()[0]
+    assert first.startswith(f"model.safetensors could not be downloaded: Response from {_url(served)} is missing")
 
 
 def test_a_closed_port_is_noticed_at_once(hub: Hub, request_: WeightsRequest, monkeypatch: pytest.MonkeyPatch) -> None:

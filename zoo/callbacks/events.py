@@ -13,7 +13,7 @@ def make_events(callbacks: Mapping[str, object]) -> Any:
     """Return the hook caller over `callbacks` by name. PluginError: one has a hookimpl that is no event of a run."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(RunEvents)
-    for name, callback in reversed(callbacks.items()):  # pluggy calls the last registered first
+    for name, callback in reversed(list(callbacks.items())):  # pluggy calls the last registered first
         try:
             manager.register(callback, name=name)
             manager.check_pending()

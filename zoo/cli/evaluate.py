@@ -7,7 +7,9 @@ from zoo.cli.state import State
 from zoo.cli.types import DeviceOption, RunArgument
 
 
-def evaluate(context: typer.Context, run: RunArgument, device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
+def evaluate(
+    context: typer.Context, run: RunArgument, device: DeviceOption = "auto", as_json: JsonOption = False
+) -> None:
     """Measure a run's best weights on its validation images again.
 
     Example: zoo evaluate runs/resnet50_cls

@@ -13,7 +13,9 @@ from zoo.cli.types import RunArgument
 def export(
     context: typer.Context,
     run: RunArgument,
-    formats: Annotated[list[str] | None, typer.Option("--format", help="An exporter, by name. May be repeated.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="An exporter, by name. May be repeated.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder for the artefacts. [default: RUN/export]")] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -74,7 +74,7 @@ def run(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except typer.Abort:
         return EXIT_INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  some versions of typer carry a click of their own: no class to name
         return _refused_by_click(error)
     return status if isinstance(status, int) else 0
 

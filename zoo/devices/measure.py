@@ -15,6 +15,7 @@ from zoo.registry.contracts import DeviceSettings
 ROUNDS = 3
 """Each times every candidate once, after a round that is not counted; the best of a candidate's times is taken, because
 other work on the machine only ever makes one slower."""
+
 GAIN = 1.1
 """A setting further from plain fp32 is taken only when it is this much faster: less is noise."""
 
@@ -38,6 +39,11 @@ def describe(settings: DeviceSettings) -> str:
     return settings.precision + (" channels_last" if settings.channels_last else "")
 
 
+def is_open(settings: DeviceSettings) -> bool:
+    """Return whether something is left to measure."""
+    return "auto" in (settings.precision, settings.channels_last)
+
+
 def choose_settings(settings: DeviceSettings, module: nn.Module, loss: Loss, images: Tensor) -> Measured:
     """Resolve every "auto" of `settings` by timing a training step of `module` on `images` (B, 3, H, W, float32).
 
@@ -54,29 +60,6 @@ def choose_settings(settings: DeviceSettings, module: nn.Module, loss: Loss, ima
     return Measured(candidates[best], tuple(named))
 
 
-def describe(settings: DeviceSettings) -> str:
-    """Return the settings in a few words, such as "bf16 channels_last"."""
-    return settings.precision + (" channels_last" if settings.channels_last else "")
-
-
-def choose_settings(settings: DeviceSettings, module: nn.Module, loss: Loss, images: Tensor) -> Measured:
-    """Resolve every "auto" of `settings` by timing a training step of `module` on `images` (B, 3, H, W, float32).
-
-    The module, its buffers and the random state are left bit for bit as they were; its memory format may change.
-    """
-    tried = [(candidate, _rate(candidate, module, loss, images)) for candidate in _candidates(settings)]
-    best, best_rate = tried[0]
-    for candidate, rate in tried[1:]:
-        if rate > GAIN * best_rate:
-            best, best_rate = candidate, rate
-    return Measured(best, tuple((describe(candidate), rate) for candidate, rate in tried))
-
-
-def is_open(settings: DeviceSettings) -> bool:
-    """Return whether something is left to measure."""
-    return "auto" in (settings.precision, settings.channels_last)
-
-
 def _candidates(settings: DeviceSettings) -> list[DeviceSettings]:
     precisions: list[Literal["fp32", "bf16", "fp16"]] = ["fp32", "bf16"]
     if settings.precision != "auto":
@@ -88,9 +71,12 @@ def _candidates(settings: DeviceSettings) -> list[DeviceSettings]:
 
 
 def _has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 itself; emulated bf16 is never faster."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False
 
 
 def _rate(settings: DeviceSettings, module: nn.Module, loss: Loss, images: Tensor) -> float:

@@ -28,7 +28,7 @@ def find_device(name: str) -> torch.device:
     here = available()
     wanted = {"auto": here[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in here:
-        hint = f"here {'is' if len(here) == 1 else 'are'} {', '.join(here)}; or leave device = \"auto\""
+        hint = f'here {"is" if len(here) == 1 else "are"} {", ".join(here)}; or leave device = "auto"'
         raise DeviceError(f"device {name!r} is not here", where="device.device", hint=hint)
     return torch.device(wanted)
 
@@ -53,7 +53,7 @@ class Single:
 
     def place(self, module: nn.Module) -> nn.Module:
         """Return the module on the device, convolutions in the memory format."""
-        return module.to(device=self.device, memory_format=self._format)
+        return module.to(self.device).to(memory_format=self._format)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return the module itself."""
@@ -71,7 +71,7 @@ class Single:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`, scaled under fp16."""
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, optimizer: Optimizer, clip_norm: float | None) -> None:
         """Unscale, clip, step and clear the gradients; under fp16 a step with infinite gradients is left out."""

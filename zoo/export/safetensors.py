@@ -55,7 +55,7 @@ class Safetensors:
 
 
 def describe(model: Exportable) -> dict[str, Any]:
-    """Return what someone needs beside the weights: architecture, how to build it, preprocessing, class names, facts."""
+    """Return what is needed beside the weights: architecture, how to build it, preprocessing, class names, facts."""
     return {
         "architecture": model.native.identity,
         "build": model.native.code,

@@ -1,4 +1,4 @@
-"""The Plan: for one epoch, what trains at which rate, which statistics stay as they are, and what stays in eval mode."""
+"""The Plan: for one epoch, what trains at which rate, which statistics stay put, and what stays in eval mode."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ BatchNormRule = Literal["fixed", "track", "auto"]
 class Plan:
     """What is trained in an epoch, for every name.
 
-    `rates` covers every parameter. `fixed_norms` are the batch norms whose running statistics are used and never updated.
-    `still` are the outermost modules that stay in eval mode (no dropout, no drop-path) whatever calls `train()`.
+    `rates` covers every parameter. `fixed_norms` are the batch norms whose running statistics are used and
+    never updated. `still` are the outermost modules that stay in eval mode (no dropout, no drop-path)
+    whatever calls `train()`.
     """
 
     rates: Rates
@@ -72,6 +73,10 @@ def _check_cover(names: Sequence[str], rates: Mapping[str, float | None]) -> Non
     for what, listed in (("leaves out", missing), ("names what is not a parameter:", foreign)):
         if listed:
             shown = ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
-            raise ZooError(f"the freeze policy {what} {shown}", where="[freeze]", hint="a policy covers every parameter")
+            raise ZooError(
+                f"the freeze policy {what} {shown}", where="[freeze]", hint="a policy covers every parameter"
+            )
     if not any(rates.values()):
-        raise ZooError("the freeze policy lets nothing train", where="[freeze]", hint="freeze less, or use `zoo evaluate`")
+        raise ZooError(
+            "the freeze policy lets nothing train", where="[freeze]", hint="freeze less, or use `zoo evaluate`"
+        )

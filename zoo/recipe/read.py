@@ -84,7 +84,7 @@ def _plain(key: str) -> str:
 
 
 def put_sets(document: Document, sets: Iterable[str]) -> Document:
-    """Return the document with each `a.b=VALUE` put in: split at the first `=`, VALUE read as TOML, else as a string."""
+    """Return the document with each `a.b=VALUE` put in: split at the first `=`, VALUE as TOML, else as a string."""
     table = deepcopy(dict(document.table))
     done: dict[str, str] = dict(document.sets)
     problems: list[Problem] = []

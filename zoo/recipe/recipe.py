@@ -53,8 +53,8 @@ class Recipe:
 
     def chosen(self) -> tuple[Chosen[Any], ...]:
         """Return every part of the recipe, in the order of the kinds."""
-        single = (self.backbone, *self.heads, self.weights, self.data, self.freeze, self.device)
-        return (*single, *self.exports, *self.callbacks)
+        single: tuple[Chosen[Any], ...] = (self.backbone, self.weights, self.data, self.freeze, self.device)
+        return (*single, *self.heads, *self.exports, *self.callbacks)
 
     def directions(self) -> dict[str, Direction]:
         """Return {metric name: the better direction} of everything that is validated."""

@@ -1,10 +1,11 @@
 """Bind every name of a recipe to a part and type every option. All of a recipe's errors come at once."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from zoo.errors import PluginError, Problem, RecipeError, nearest
@@ -175,12 +176,13 @@ def _schedule_model(use: str) -> Any:
 
 
 def _fields(model: Any) -> set[str]:
-    return set(model.model_fields) if isinstance(model, type) else set()
+    return set(model.model_fields) if inspect.isclass(model) and issubclass(model, BaseModel) else set()
 
 
 def _described(model: Any, path: Sequence[str]) -> str:
-    field = model.model_fields.get(path[0]) if isinstance(model, type) and path else None
-    return (field.description or "").replace("\n", " ") if field else ""
+    if not path or path[0] not in _fields(model):
+        return ""
+    return (model.model_fields[path[0]].description or "").replace("\n", " ")
 
 
 def _message(detail: ErrorDetails) -> str:

@@ -1,4 +1,4 @@
-"""The recipe's fixed tables: what every run has, and the keys that every part of a kind takes beside its own options."""
+"""The recipe's fixed tables: what every run has, and the keys that every part of a kind takes beside its own."""
 
 from typing import Annotated, Any, Literal
 
@@ -89,7 +89,7 @@ class StepSchedule(_Schedule):
 
 
 class OneCycleSchedule(Table):
-    """Cosine up from `start` to the peak, cosine down to `floor` (Smith and Topin 2018; defaults as torch's OneCycleLR)."""
+    """Cosine up from `start` to the peak, then down to `floor` (Smith and Topin 2018; torch's defaults)."""
 
     use: Literal["one-cycle"]
     warmup: float = Field(0.3, gt=0, lt=1)
@@ -157,7 +157,7 @@ class FreezeTable(Table):
     """Keys of `[freeze]`, whatever the policy."""
 
     bn: Literal["fixed", "track", "auto"] = "auto"
-    """Statistics of the backbone's batch norms: all fixed, all tracked, or fixed where their parameters do not train."""
+    """Statistics of the backbone's batch norms: all fixed, all tracked, or fixed where nothing trains."""
 
 
 class DeviceTable(Table):

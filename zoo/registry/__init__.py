@@ -19,8 +19,8 @@ from zoo.registry.registry import Registry, load_registry
 
 __all__ = [
     "BackbonePart",
-    "Candidate",
     "CallbackPart",
+    "Candidate",
     "DataPart",
     "DevicePart",
     "ExportPart",

@@ -27,8 +27,8 @@ Rates = Mapping[str, float | None]
 class InputSpec:
     """The preprocessing that weights expect: it travels with them from card to run to artefact.
 
-    An RGB image is resized so that its shorter side is `size / crop_pct` pixels, centre-cropped to `size`, scaled to [0, 1]
-    and normalised by `mean` and `std` (per channel, in that scale). `crop_pct` is in (0, 1].
+    An RGB image is resized so that its shorter side is `size / crop_pct` pixels, centre-cropped to `size`, scaled to
+    [0, 1] and normalised by `mean` and `std` (per channel, in that scale). `crop_pct` is in (0, 1].
     """
 
     size: tuple[int, int] = (224, 224)
@@ -58,8 +58,8 @@ class TargetSpec:
 class Native:
     """How the backbone's own library spells the whole classifier, for loading and for export.
 
-    `classifier` is the state-dict prefix of its final linear layer ("fc"), or None when the architecture does not end in
-    one linear layer on pooled features. `build(classes)` makes the library's own model; `code` is the Python that does.
+    `classifier` is the state-dict prefix of its final linear layer ("fc"), or None when the architecture does not end
+    in one linear layer on pooled features. `build(classes)` makes the library's own model; `code` is the Python for it.
     """
 
     library: str
@@ -277,7 +277,7 @@ class EpochStarted:
 
 @dataclass(frozen=True)
 class StepEnded:
-    """Step `step` (from 1, over the whole run) is done. `loss` is the newest one known without waiting on the device."""
+    """Step `step` (from 1, over the whole run) is done. `loss` is the newest known without waiting on the device."""
 
     step: int
     epoch: int

@@ -1,4 +1,4 @@
-"""Find plugins by their entry points, each in a quarantine of its own: one broken plugin never costs another, or the tool."""
+"""Find plugins by their entry points, each in a quarantine of its own: a broken one never costs another its parts."""
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -57,7 +57,7 @@ class Candidate:
     load: Callable[[], object]
 
 
-class NotAPlugin(Exception):
+class NotAPluginError(Exception):
     """A plugin's object, hook or result is not what the hookspec says."""
 
 
@@ -104,7 +104,7 @@ def _examine(candidate: Candidate, blocked: Sequence[str]) -> Plugin:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, NotAPlugin | pluggy.PluginValidationError):
+    if isinstance(error, NotAPluginError | pluggy.PluginValidationError):
         return str(error)
     return f"{type(error).__name__}: {error}"
 
@@ -120,7 +120,9 @@ def _collect(plugin: object, owner: Owner) -> tuple[Part, ...]:
         for implementation in getattr(manager.hook, kind.hook).get_hookimpls():
             parts += _call(kind, implementation.function)
     if not parts:
-        raise NotAPlugin(f"offers no parts: it has none of the hooks {', '.join(kinds.BY_HOOK)}, or they return nothing")
+        raise NotAPluginError(
+            f"offers no parts: it has none of the hooks {', '.join(kinds.BY_HOOK)}, or they return nothing"
+        )
     return _without_doubles(parts)
 
 
@@ -133,11 +135,11 @@ def _instance(plugin: object) -> object:
 def _call(kind: kinds.Kind, function: Callable[..., Any]) -> list[Part]:
     result = function()
     if result is None or isinstance(result, str | bytes) or not isinstance(result, Iterable):
-        raise NotAPlugin(f"{kind.hook} must return an iterable of parts, not {type(result).__name__}")
+        raise NotAPluginError(f"{kind.hook} must return an iterable of parts, not {type(result).__name__}")
     parts = list(result)
     for part in parts:
         if not isinstance(part, Part) or part.kind is not kind:
-            raise NotAPlugin(f"{kind.hook} must give {_part_class(kind)} objects, not {type(part).__name__}")
+            raise NotAPluginError(f"{kind.hook} must give {_part_class(kind)} objects, not {type(part).__name__}")
     return parts
 
 
@@ -150,6 +152,6 @@ def _without_doubles(parts: Sequence[Part]) -> tuple[Part, ...]:
     seen: set[tuple[str, str]] = set()
     for part in parts:
         if (part.kind.name, part.name) in seen:
-            raise NotAPlugin(f"offers the {part.kind.name} {part.name!r} twice")
+            raise NotAPluginError(f"offers the {part.kind.name} {part.name!r} twice")
         seen.add((part.kind.name, part.name))
     return tuple(parts)

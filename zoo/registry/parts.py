@@ -87,7 +87,7 @@ class BackbonePart(Part):
 class HeadPart(Part):
     """A head: `build(options, features, target) -> Head`.
 
-    `metrics` names what the head measures on validation data and which direction is better; `loss` (min) is always there.
+    `metrics` names what the head measures on validation data, and the better direction; `loss` (min) is always there.
     """
 
     kind: ClassVar[kinds.Kind] = kinds.HEAD

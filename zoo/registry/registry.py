@@ -1,4 +1,4 @@
-"""The registry: every part that is installed, and who offers it. A clash is refused only when a recipe uses its name."""
+"""The registry: every installed part, and who offers it. A clash is refused only when a recipe uses its name."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,9 +24,7 @@ class Registry:
 
     def parts(self, kind: kinds.Kind) -> tuple[OwnedPart, ...]:
         """Return all parts of a kind with their owners, clashing ones included, ordered by name."""
-        owned = [
-            OwnedPart(part, plugin.owner) for plugin in self.plugins for part in plugin.parts if part.kind is kind
-        ]
+        owned = [OwnedPart(part, plugin.owner) for plugin in self.plugins for part in plugin.parts if part.kind is kind]
         return tuple(sorted(owned, key=lambda item: item.part.name))
 
     def find(self, kind: kinds.Kind, name: str) -> OwnedPart:

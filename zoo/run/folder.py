@@ -160,7 +160,7 @@ def environment(owners: Mapping[str, str], device: str) -> dict[str, Any]:
 
 def _version(distribution: str) -> str | None:
     try:
-        return metadata.version(distribution)
+        return str(metadata.version(distribution))
     except metadata.PackageNotFoundError:
         return None
 
@@ -169,7 +169,7 @@ def _git_revision() -> str | None:
     """The revision of the working folder, with "+" when something in it is not committed."""
     try:
         options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
-        revision = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
+        revision = str(subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout).strip()
         dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], **options).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoo.data.images import open_image, to_rgb
+from zoo.data import open_image, to_rgb
 from zoo.errors import Problem
 from zoo.registry import Registry
 from zoo.registry.contracts import DeviceSettings

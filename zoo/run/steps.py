@@ -3,18 +3,14 @@
 import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.callbacks import make_events
-from zoo.data.checks import check_classes
-from zoo.data.loading import TrainBatches, ValBatches
-from zoo.data.mix import Mix
-from zoo.data.preprocess import Preprocess
+from zoo.data import Mix, Preprocess, TrainBatches, ValBatches, check_classes
 from zoo.devices.measure import choose_settings, describe, is_open
 from zoo.errors import RunError
 from zoo.freeze import Plan, apply, make_plan
@@ -117,8 +113,8 @@ def assemble(
     if file is None:
         log.info("weights   none: a random start from seed %s", recipe.run.seed)
         return network, None
-    classifier, classes = backbone.native.classifier, gathered.source.classes
-    ledger = load(network.native_state(), file, recipe.weights.common, classifier, classes)
+    native, table = backbone.native, recipe.weights.common
+    ledger = load(network.native_state(), file, table, native.classifier, network.classes, native.identity)
     log.info("weights   %s\n%s", file.origin, ledger.table())
     return network, ledger
 
@@ -136,7 +132,7 @@ def freeze(recipe: Recipe, network: Network) -> Plan:
 
 
 def tune(recipe: Recipe, strategy: Strategy, network: Network, gathered: Gathered) -> tuple[Recipe, Strategy]:
-    """Place the model; where the recipe says "auto", first measure which settings are fast, and put them in the recipe."""
+    """Place the model; where the recipe says "auto", first measure which settings are fast, and write them into it."""
     settings, model = strategy.settings, network.model
     if is_open(settings):
         count = min(PROBE_IMAGES, recipe.run.batch_size)
@@ -200,7 +196,7 @@ def fit(
             directions=recipe.directions(),
             events=make_events(callbacks),
             facts=facts(network, gathered.preprocess.spec, file),
-            resume_command=f"zoo finetune {shlex.quote(str(folder.recipe))} --out {shlex.quote(str(folder.path))} --resume",
+            resume_command=shlex.join(["zoo", "finetune", str(folder.recipe), "--out", str(folder.path), "--resume"]),
         )
     )
     if resume:
@@ -226,7 +222,7 @@ def _go_on(loop: Loop) -> None:
 
 
 def facts(network: Network, spec: InputSpec, file: WeightsFile | None) -> dict[str, Any]:
-    """Return what travels with the weights in every checkpoint: class names, preprocessing, and what they started from."""
+    """Return what travels with the weights in every checkpoint: class names, preprocessing, what they started from."""
     base = None
     if file:
         base = {"origin": file.origin, "sha256": file.sha256, "licence": file.licence}

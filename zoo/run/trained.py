@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo import __version__
-from zoo.data.loading import ValBatches
-from zoo.data.preprocess import Preprocess
+from zoo.data import Preprocess, ValBatches
 from zoo.errors import RunError
 from zoo.export import export_verified
 from zoo.recipe import Chosen, Recipe, load_recipe

@@ -123,9 +123,11 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def optimizer_numbers(optimizer: Optimizer) -> dict[str, Any]:
-    """Return what else the optimiser keeps: plain numbers by parameter, and those of its groups (some count steps there)."""
+    """Return what else the optimiser keeps: plain numbers by parameter, and of its groups (some count steps there)."""
     plain = (bool, int, float, str)
-    groups = [{key: value for key, value in group.items() if isinstance(value, plain)} for group in optimizer.param_groups]
+    groups = [
+        {key: value for key, value in group.items() if isinstance(value, plain)} for group in optimizer.param_groups
+    ]
     return {"state": {name: value for name, value in _state(optimizer) if isinstance(value, plain)}, "groups": groups}
 
 

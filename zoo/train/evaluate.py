@@ -14,8 +14,15 @@ from zoo.train.model import Model
 class LabelledBatch(Protocol):
     """A batch of uint8 images (B, 3, H, W) and class indices (B,)."""
 
-    images: Tensor
-    targets: Tensor
+    @property
+    def images(self) -> Tensor:
+        """The images."""
+        ...
+
+    @property
+    def targets(self) -> Tensor:
+        """The class indices."""
+        ...
 
 
 def evaluate(

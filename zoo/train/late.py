@@ -23,7 +23,8 @@ class _Copy:
 class LateLoss:
     """The loss of each step, known a few steps later on an asynchronous device and at once on a CPU.
 
-    `newest` is the last loss known. Each is checked as it arrives: RunError names the step of the first that is not finite.
+    `newest` is the last loss known. Each is checked as it arrives: RunError names the step of the first that is
+    not finite.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class LateLoss:
     def _take(self, copy: _Copy) -> None:
         self.newest = float(copy.value)
         if not isfinite(self.newest):
-            hint = "lower optim.lr, set run.clip_norm, or set device.precision = \"fp32\""
+            hint = 'lower optim.lr, set run.clip_norm, or set device.precision = "fp32"'
             raise RunError(f"the loss is {self.newest} at step {copy.step}", hint=hint)
 
 

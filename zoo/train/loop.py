@@ -1,4 +1,4 @@
-"""The training loop. Precision, device and distribution live behind the strategy; nothing in a step waits for the device."""
+"""The training loop. Precision, device and distribution live behind the strategy; no step waits for the device."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -13,8 +13,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.optim import Optimizer
 
-from zoo.data.loading import Batch, TrainBatches, ValBatches
-from zoo.data.mix import Mix
+from zoo.data import Batch, Mix, TrainBatches, ValBatches
 from zoo.errors import Interrupted
 from zoo.recipe.schema import CheckpointTable, OptimTable, RunTable, Schedule
 from zoo.registry.contracts import (

@@ -42,7 +42,7 @@ class Model(nn.Module):
 def native_names(model: Model, backbone: Backbone, head: str) -> dict[str, str]:
     """Return {native name: the model's name} of every parameter and buffer that the backbone's library has too.
 
-    The head's tensors stand under the native classifier; they are left out when head or architecture has no native form.
+    The head's tensors stand under the native classifier; they are left out when it or the head has no native form.
     """
     prefix = f"{BACKBONE}."
     names = {name.removeprefix(prefix): name for name in model.state_dict() if name.startswith(prefix)}

@@ -43,7 +43,7 @@ def make_optimizer(table: OptimTable, model: nn.Module, rates: Rates) -> Optimiz
 
 
 def make_groups(model: nn.Module, rates: Rates, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups by (rate, decay). Biases and other parameters of one dimension or none are not decayed."""
+    """Return parameter groups by (rate, decay). Biases and one-dimensional parameters are not decayed."""
     skipped = _not_decayed(model)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():

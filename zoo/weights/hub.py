@@ -114,7 +114,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _address(options: HubOptions, endpoint: str) -> str:
-    return hf.hf_hub_url(options.repo, options.file, revision=options.revision, endpoint=endpoint)
+    return str(hf.hf_hub_url(options.repo, options.file, revision=options.revision, endpoint=endpoint))
 
 
 def _commit(path: Path) -> str:

@@ -1,1 +1,1 @@
-"""zoo's own parts, declared through the same hooks as anyone's. One file a kind: options and descriptors, nothing heavy."""
+"""zoo's own parts, declared through the same hooks as anyone's: options and descriptors, one file a kind."""
