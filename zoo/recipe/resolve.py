@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -18,6 +18,9 @@ from zoo.registry.registry import Registry
 
 DEFAULT_CALLBACKS = ("progress", "metrics-jsonl")
 DEFAULT_EXPORT = "safetensors"
+SCHEDULES = {model.model_fields["use"].annotation.__args__[0]: model for model in get_args(get_args(schema.Schedule)[0])}
+"""The schedules' tables, by the word that chooses one."""
+
 TABLES = ("format", *schema.FIXED, *kinds.BY_NAME)
 
 
@@ -94,9 +97,12 @@ class _Resolver:
     def _add(self, detail: ErrorDetails, key: str, model: Any, known: Iterable[str]) -> None:
         path = [str(word) for word in detail["loc"]]
         if key == "schedule" and path:
-            path, model = path[1:], _schedule_model(path[0])
+            path, model = path[1:], SCHEDULES[path[0]]
         full = ".".join([key, *path])
-        if detail["type"] == "extra_forbidden":
+        if detail["type"] == "union_tag_invalid":
+            use = str(detail["ctx"]["tag"])
+            self._refuse(f"{full}.use = {use!r}: there is no {key} {use!r}", f"{full}.use", nearest(use, SCHEDULES))
+        elif detail["type"] == "extra_forbidden":
             names = {*known, *_fields(model)}
             self._refuse(f"[{key}] has no key {path[-1]!r}", full, nearest(path[-1], names))
         elif detail["type"] == "missing":
@@ -168,11 +174,6 @@ class _Resolver:
         if recipe.run.best_by not in known:
             what = f"run.best_by = {recipe.run.best_by!r}: nothing measures it"
             self._refuse(what, "run.best_by", nearest(recipe.run.best_by, known))
-
-
-def _schedule_model(use: str) -> Any:
-    models = schema.Schedule.__origin__.__args__  # type: ignore[attr-defined]
-    return next((model for model in models if model.__name__.lower().startswith(use.replace("-", ""))), None)
 
 
 def _fields(model: Any) -> set[str]:

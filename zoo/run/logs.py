@@ -26,9 +26,10 @@ class RunLog(MemoryHandler):
 
     def close(self) -> None:
         """Flush and close the file."""
+        target = self.target
         super().close()
-        if self.target is not None:
-            self.target.close()
+        if target is not None:
+            target.close()
 
 
 @contextmanager
