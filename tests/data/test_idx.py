@@ -100,7 +100,7 @@ def test_a_label_to_validate_on_that_is_none_to_train_on(tmp_path: Path) -> None
 def test_a_cut_gzip_file(tmp_path: Path) -> None:
     write(tmp_path, **{"t10k_images_idx3_ubyte.gz": gzip.compress(idx(np.zeros((9, 9, 9), np.uint8)))[:30]})
     assert refusal(tmp_path) == (
-        "cannot be read: Compressed file ended before the end-of-stream marker was reached\n"
+        "the file cannot be read: Compressed file ended before the end-of-stream marker was reached\n"
         f"  where: {tmp_path}/t10k-images-idx3-ubyte.gz\n  mend:  download it again"
     )
 

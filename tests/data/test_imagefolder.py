@@ -87,18 +87,18 @@ def test_a_class_called_train(tmp_path: Path) -> None:
 
 def test_no_such_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no") == (
-        f"cannot be read: No such file or directory\n  where: {tmp_path}/no\n"
+        f"the folder cannot be read: No such file or directory\n  where: {tmp_path}/no\n"
         "  mend:  set data.root to a folder of images"
     )
     (tmp_path / "file").write_text("")
-    assert refusal(tmp_path / "file").startswith("cannot be read: Not a directory\n")
+    assert refusal(tmp_path / "file").startswith("the folder cannot be read: Not a directory\n")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png")
     (tmp_path / "a").chmod(0)
-    assert refusal(tmp_path).startswith("cannot be read: Permission denied\n")
+    assert refusal(tmp_path).startswith("the folder cannot be read: Permission denied\n")
 
 
 def test_no_class_folders(tmp_path: Path) -> None:

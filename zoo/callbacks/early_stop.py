@@ -37,7 +37,7 @@ class EarlyStop:
         waited = self.waited([evaluated.metrics[self.metric] for evaluated in history])
         if waited < self.options.patience:
             return None
-        return f"{self.metric} has not improved for {waited} epochs"
+        return f"{self.metric} has not improved for {waited} epoch{'' if waited == 1 else 's'}"
 
     def waited(self, values: Sequence[float]) -> int:
         """Return how many epochs have passed since the metric last improved by more than `min_delta`."""

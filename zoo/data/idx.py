@@ -71,4 +71,4 @@ def _read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
         return gzip.decompress(data) if path.suffix == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {error}", str(path), "download it again") from error
+        raise DataError(f"the file cannot be read: {error}", str(path), "download it again") from error

@@ -135,4 +135,6 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"cannot be read: {reason}", str(folder), "set data.root to a folder of images") from error
+        raise DataError(
+            f"the folder cannot be read: {reason}", str(folder), "set data.root to a folder of images"
+        ) from error

@@ -35,7 +35,7 @@ class Safetensors:
 
     def write(self, model: Exportable, folder: Path) -> tuple[Path, ...]:
         """Write both files. ZooError: the architecture does not end in one linear layer, so it has no native names."""
-        if model.native.classifier is None:
+        if f"{model.native.classifier}.weight" not in model.state:
             what = f"{model.native.identity} has no single linear classifier that this head could be written as"
             raise ZooError(what, where="[[export]]", hint="choose an architecture that has one")
         weights, facts = folder / "model.safetensors", folder / "model.json"
@@ -58,7 +58,7 @@ def describe(model: Exportable) -> dict[str, Any]:
     """Return what is needed beside the weights: architecture, how to build it, preprocessing, class names, facts."""
     return {
         "architecture": model.native.identity,
-        "build": model.native.code,
+        "build": model.native.code.replace("num_classes=classes", f"num_classes={len(model.classes)}"),
         "input": asdict(model.input),
         "classes": list(model.classes),
         **model.facts,

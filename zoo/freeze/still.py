@@ -24,10 +24,11 @@ def apply(model: nn.Module, plan: Plan) -> None:
 def hold_eval(module: nn.Module) -> None:
     """Put a module and all below it in eval mode for good.
 
-    The method is replaced on the instance, so `train()` on the module itself, on a parent, or from a callback leaves it
-    alone; the class, the names and the state dict stay what they are, and a deep copy is held as well.
+    The method is replaced on each instance, so `train()` on the module itself, on one below it, on a parent, or from a
+    callback leaves them alone; the class, the names and the state dict stay what they are, and a deep copy is held too.
     """
-    module.train = MethodType(_stay_eval, module)  # type: ignore[method-assign]
+    for held in module.modules():
+        held.train = MethodType(_stay_eval, held)  # type: ignore[method-assign]
     module.train()
 
 

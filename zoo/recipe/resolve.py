@@ -18,7 +18,9 @@ from zoo.registry.registry import Registry
 
 DEFAULT_CALLBACKS = ("progress", "metrics-jsonl")
 DEFAULT_EXPORT = "safetensors"
-SCHEDULES = {model.model_fields["use"].annotation.__args__[0]: model for model in get_args(get_args(schema.Schedule)[0])}
+SCHEDULES = {
+    model.model_fields["use"].annotation.__args__[0]: model for model in get_args(get_args(schema.Schedule)[0])
+}
 """The schedules' tables, by the word that chooses one."""
 
 TABLES = ("format", *schema.FIXED, *kinds.BY_NAME)

@@ -59,7 +59,8 @@ class Native:
     """How the backbone's own library spells the whole classifier, for loading and for export.
 
     `classifier` is the state-dict prefix of its final linear layer ("fc"), or None when the architecture does not end
-    in one linear layer on pooled features. `build(classes)` makes the library's own model; `code` is the Python for it.
+    in one linear layer on pooled features. `build(classes)` makes the library's own model; `code` is the Python for
+    it, with `classes` for their number.
     """
 
     library: str

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from zoo import __version__
@@ -15,7 +16,8 @@ from zoo.data import Preprocess, ValBatches
 from zoo.errors import RunError
 from zoo.export import export_verified
 from zoo.recipe import Chosen, Recipe, load_recipe
-from zoo.registry import Registry
+from zoo.recipe.schema import NoKeys
+from zoo.registry import OwnedPart, Registry, kinds
 from zoo.registry.contracts import ArtefactWritten, DataSource, DeviceSettings, Exportable, InputSpec
 from zoo.run.folder import RunFolder
 from zoo.run.network import Network, build_backbone, make_network
@@ -105,10 +107,26 @@ def export_run(
     `formats` chooses among the recipe's exporters (all when empty); `out` is the folder for them (the run's when None).
     """
     trained = load_trained(folder, registry)
-    chosen = [export for export in trained.recipe.exports if not formats or export.part.name in formats]
+    chosen = _chosen_exports(trained.recipe, registry, formats)
     model = exportable(trained)
     images = _some_images(trained)
     return tuple(_export(export, model, trained.logits, images, out or folder.export) for export in chosen)
+
+
+def _chosen_exports(recipe: Recipe, registry: Registry, formats: Sequence[str]) -> list[Chosen[Any]]:
+    """The recipe's exporters of those names; one that it does not have, with its defaults."""
+    if not formats:
+        return list(recipe.exports)
+    named = {export.part.name: export for export in recipe.exports}
+    return [named.get(name) or _with_defaults(registry.find(kinds.EXPORT, name)) for name in formats]
+
+
+def _with_defaults(owned: OwnedPart) -> Chosen[Any]:
+    try:
+        return Chosen(owned.part, owned.owner, owned.part.options(), NoKeys())
+    except ValidationError as error:
+        hint = f"put it into a [[export]] of the run's recipe: {error}"
+        raise RunError(f"the exporter {owned.part.name!r} has options that must be set", hint=hint) from error
 
 
 def _export(

@@ -5,18 +5,17 @@ checkpoints/index.json      {"best": "step-00000046"}
 """
 
 import errno
+import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from zoo.errors import RunError
 from zoo.files import new_folder, sha256, write_text
@@ -42,16 +41,25 @@ class Checkpoints:
 
     def save(self, step: int, tensors: Mapping[str, Tensors], state: Mapping[str, Any], best: bool) -> Path:
         """Write the checkpoint of `step`. RunError: it cannot be written (disk full); the older ones stay whole."""
-        path = self.folder / f"step-{step:08d}"
+        path = self._path(step)
         try:
             with new_folder(path) as draft:
                 _write(draft, tensors, state)
             if best:
-                write_text(self.folder / "index.json", json.dumps({"best": path.name}))
+                self.mark_best(step)
         except (OSError, SafetensorError) as error:
             raise self._refusal(path, error) from error
-        self._prune()
+        self._prune(path)
         return path
+
+    def mark_best(self, step: int) -> None:
+        """Note that the checkpoint of `step` is the best one, when there is one of that step."""
+        path = self._path(step)
+        if path.is_dir():
+            write_text(self.folder / "index.json", json.dumps({"best": path.name}))
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
 
     def paths(self) -> list[Path]:
         """Return the checkpoints' folders, oldest first."""
@@ -67,22 +75,23 @@ class Checkpoints:
         """Return the newest checkpoint that is whole, or None. Damaged ones are passed over: see `damaged`."""
         for path in reversed(self.paths()):
             if not damage(path):
-                return read(path)
+                return _load(path)
         return None
 
     def damaged(self) -> list[str]:
         """Return what is wrong with each checkpoint that is not whole."""
         return [f"{path.name}: {fault}" for path in self.paths() if (fault := damage(path))]
 
-    def _prune(self) -> None:
-        keep = {*self.paths()[-self.keep :], self.best()}
-        for path in self.paths():
+    def _prune(self, newest: Path) -> None:
+        """Later ones than `newest` are damaged, or the run would have gone on from them; drafts are of a killed run."""
+        keep = {*[path for path in self.paths() if path <= newest][-self.keep :], self.best()}
+        for path in (*self.paths(), *self.folder.glob(".step-*")):
             if path not in keep:
                 shutil.rmtree(path)
 
     def _refusal(self, path: Path, error: Exception) -> RunError:
-        older = self.paths()
-        kept = f"; {older[-1].name} is whole" if older else ""
+        whole = next((older.name for older in reversed(self.paths()) if not damage(older)), None)
+        kept = f"; {whole} is whole" if whole else ""
         full = "No space left" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
         hint = "make room, then go on with --resume" if full else "mend this, then go on with --resume"
         return RunError(f"cannot save {path.name}: {error}{kept}", where=str(self.folder), hint=hint)
@@ -94,15 +103,22 @@ def _write(folder: Path, tensors: Mapping[str, Tensors], state: Mapping[str, Any
         file = folder / f"{name}.safetensors"
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, file)
         digests[file.name] = sha256(file)
-    (folder / "state.json").write_text(json.dumps({**state, "sha256": digests}, indent=1))
+    digests["state.json"] = _digest(state)
+    (folder / "state.json").write_text(json.dumps({**state, "sha256": digests}, indent=1), encoding="utf-8")
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """SHA-256 of the state itself, its own digests aside."""
+    return hashlib.sha256(json.dumps({k: v for k, v in state.items() if k != "sha256"}).encode()).hexdigest()
 
 
 def damage(path: Path) -> str:
     """Return what is wrong with the checkpoint folder `path`, or an empty string when it is whole."""
     try:
-        digests = json.loads((path / "state.json").read_text())["sha256"]
-        wrong = [name for name, digest in digests.items() if sha256(path / name) != digest]
-    except (OSError, ValueError, KeyError) as error:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        found = {name: _digest(state) if name == "state.json" else sha256(path / name) for name in state["sha256"]}
+        wrong = [name for name, digest in found.items() if digest != state["sha256"][name]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(wrong)} differs from its SHA-256" if wrong else ""
 
@@ -112,51 +128,10 @@ def read(path: Path) -> Checkpoint:
     fault = damage(path)
     if fault:
         raise RunError(f"the checkpoint {path.name} is damaged: {fault}", where=str(path), hint="use another one")
-    state = json.loads((path / "state.json").read_text())
-    tensors = {Path(name).stem: load_file(path / name) for name in state["sha256"]}
+    return _load(path)
+
+
+def _load(path: Path) -> Checkpoint:
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    tensors = {Path(name).stem: load_file(path / name) for name in state["sha256"] if name.endswith(".safetensors")}
     return Checkpoint(path, tensors, state)
-
-
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return the tensors of the optimiser's state by parameter name: {"layer.weight/exp_avg": tensor}."""
-    return {name: value for name, value in _state(optimizer) if isinstance(value, Tensor)}
-
-
-def optimizer_numbers(optimizer: Optimizer) -> dict[str, Any]:
-    """Return what else the optimiser keeps: plain numbers by parameter, and of its groups (some count steps there)."""
-    plain = (bool, int, float, str)
-    groups = [
-        {key: value for key, value in group.items() if isinstance(value, plain)} for group in optimizer.param_groups
-    ]
-    return {"state": {name: value for name, value in _state(optimizer) if isinstance(value, plain)}, "groups": groups}
-
-
-def load_optimizer(optimizer: Optimizer, tensors: Tensors, numbers: Mapping[str, Any]) -> None:
-    """Give the optimiser back what `optimizer_tensors` and `optimizer_numbers` gave, each tensor in its own layout."""
-    by_name: dict[str, dict[str, Any]] = {}
-    for full, value in {**tensors, **numbers["state"]}.items():
-        name, _, key = full.rpartition("/")
-        by_name.setdefault(name, {})[key] = value
-    for name, parameter in _named(optimizer):
-        if name in by_name:
-            optimizer.state[parameter] = {key: _like(value, parameter) for key, value in by_name[name].items()}
-    for group, kept in zip(optimizer.param_groups, numbers["groups"], strict=True):
-        group.update(kept)
-
-
-def _state(optimizer: Optimizer) -> Iterable[tuple[str, Any]]:
-    for name, parameter in _named(optimizer):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            yield f"{name}/{key}", value
-
-
-def _named(optimizer: Optimizer) -> Iterable[tuple[str, nn.Parameter]]:
-    for group in optimizer.param_groups:
-        yield from zip(group["names"], group["params"], strict=True)
-
-
-def _like(value: Any, parameter: nn.Parameter) -> Any:
-    """A running average has its parameter's strides: a sum over it must add in the same order after a resume."""
-    if not isinstance(value, Tensor) or not value.dim() or value.shape != parameter.shape:
-        return value
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from math import isfinite
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.errors import RunError
+
+HINT = 'lower optim.lr, set run.clip_norm, or set device.precision = "fp32"'
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,17 @@ class LateLoss:
     def _take(self, copy: _Copy) -> None:
         self.newest = float(copy.value)
         if not isfinite(self.newest):
-            hint = 'lower optim.lr, set run.clip_norm, or set device.precision = "fp32"'
-            raise RunError(f"the loss is {self.newest} at step {copy.step}", hint=hint)
+            raise RunError(f"the loss is {self.newest} at step {copy.step}", hint=HINT)
+
+
+def check_finite(module: nn.Module, step: int) -> None:
+    """Refuse to keep parameters that are not finite; a loss shows it one step later. Waits for the device.
+
+    RunError names the first such parameter.
+    """
+    for name, parameter in module.named_parameters():
+        if not parameter.isfinite().all():
+            raise RunError(f"{name} is not finite after step {step}", hint=HINT)
 
 
 def _start(step: int, loss: Tensor) -> _Copy:

@@ -4,6 +4,8 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from math import isnan
+from pathlib import Path
 from time import perf_counter
 from types import FrameType
 from typing import Any
@@ -27,17 +29,12 @@ from zoo.registry.contracts import (
 )
 from zoo.registry.parts import Direction
 from zoo.seeds import derive
-from zoo.train.checkpoint import (
-    Checkpoint,
-    Checkpoints,
-    load_optimizer,
-    optimizer_numbers,
-    optimizer_tensors,
-)
+from zoo.train.checkpoint import Checkpoint, Checkpoints
 from zoo.train.evaluate import evaluate
-from zoo.train.late import LateLoss
+from zoo.train.late import LateLoss, check_finite
 from zoo.train.model import Model
 from zoo.train.optim import set_rate
+from zoo.train.optim_state import load_optimizer, optimizer_numbers, optimizer_tensors
 from zoo.train.schedule import factor
 
 
@@ -107,9 +104,9 @@ class Loop:
         RunError: the loss is not finite, or a checkpoint cannot be written. Interrupted: SIGINT, after a checkpoint.
         """
         started = perf_counter()
-        self.job.events.run_started(event=self._start_event())
         reason = "finished"
         try:
+            self.job.events.run_started(event=self._start_event())
             with self._stop.listen():
                 reason = self._epochs() or reason
         except BaseException as error:
@@ -158,13 +155,14 @@ class Loop:
     def _gradients(self, batch: Batch) -> Tensor:
         """Add the gradients of the batch's mean loss, micro-batch by micro-batch; return that loss ().
 
-        Each micro-batch counts by its images, so that the gradient is the same however the batch is cut.
+        Each micro-batch counts by its images, so that the gradient is the same however the batch is cut. A ragged batch
+        is cut into fewer: batch norm needs more than one image in each.
         """
         job = self.job
         images = job.normalise(job.strategy.send(batch.images))
         seed = derive(job.run.seed, "mix", self.progress.step)
         images, targets = job.mix(images, job.strategy.send(batch.targets), seed)
-        pieces = min(job.run.accumulate, len(images))
+        pieces = -(-len(images) // -(-job.run.batch_size // job.run.accumulate))
         losses = [
             self._backward(*piece, len(images))
             for piece in zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
@@ -206,10 +204,13 @@ class Loop:
             return True
         name = self.job.run.best_by
         new, old = metrics[name], best.metrics[name]
+        if isnan(old):
+            return not isnan(new)
         return new > old if self.job.directions[name] == "max" else new < old
 
-    def _save(self, best: bool = False) -> Any:
+    def _save(self, best: bool = False) -> Path:
         job = self.job
+        check_finite(job.model, self.progress.step)
         tensors = {"model": job.model.state_dict(), "optimizer": optimizer_tensors(job.optimizer)}
         if self._ema:
             tensors["ema"] = self._ema.module.state_dict()
@@ -234,6 +235,9 @@ class Loop:
             self._ema.module.load_state_dict(checkpoint.tensors["ema"])
         load_optimizer(self.job.optimizer, checkpoint.tensors["optimizer"], checkpoint.state["optimizer"])
         self.job.strategy.load_state(checkpoint.state["strategy"])
+        best = self.progress.best()
+        if best:  # a crash may have come between a checkpoint and the note that it is the best one
+            self.job.checkpoints.mark_best(best.step)
 
     def _start_event(self) -> RunStarted:
         job = self.job

@@ -37,7 +37,7 @@ def make_optimizer(table: OptimTable, model: nn.Module, rates: Rates) -> Optimiz
     build = _find(table.use)
     try:
         return build(groups, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AssertionError, ImportError) as error:  # timm asserts where CUDA or a package lacks
         hint = "leave out the keys it does not take, or choose another optimiser"
         raise ZooError(f"optimiser {table.use!r} refuses its options: {error}", where="[optim]", hint=hint) from error
 
@@ -89,5 +89,17 @@ def _find(name: str) -> Callable[..., Optimizer]:
 def _from_timm(name: str, groups: list[dict[str, Any]], options: Mapping[str, Any]) -> Optimizer:
     import timm.optim
 
+    _check_taken(name, options)
     optimizer: Optimizer = timm.optim.create_optimizer_v2(groups, opt=name, **options)
     return optimizer
+
+
+def _check_taken(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse what timm would drop without a word."""
+    import timm.optim
+
+    about = timm.optim.get_optimizer_info(name)
+    taken = {"momentum": about.has_momentum, "eps": about.has_eps, "betas": about.has_betas}
+    for key in options:
+        if not taken.get(key, True):
+            raise TypeError(f"it takes no {key}")

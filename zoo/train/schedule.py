@@ -12,7 +12,7 @@ def factor(schedule: schema.Schedule, step: int, total: int) -> float:
     after it is a function of how much of the rest is done, in [0, 1].
     """
     if isinstance(schedule, schema.OneCycleSchedule):
-        return _one_cycle(schedule, _share(step, total))
+        return _one_cycle(schedule, step, total)
     warm = round(schedule.warmup * total)
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -36,10 +36,12 @@ def _shape(schedule: schema.Schedule, done: float, of_run: float) -> float:
             return 1.0
 
 
-def _one_cycle(schedule: schema.OneCycleSchedule, done: float) -> float:
-    if done < schedule.warmup:
-        return _cosine(schedule.start, 1.0, done / schedule.warmup)
-    return _cosine(1.0, schedule.floor, (done - schedule.warmup) / (1 - schedule.warmup))
+def _one_cycle(schedule: schema.OneCycleSchedule, step: int, total: int) -> float:
+    """Step for step what `torch.optim.lr_scheduler.OneCycleLR` gives; it peaks a step early, too."""
+    top, last = schedule.warmup * total - 1, total - 1  # steps, not whole ones
+    if top > 0 and step <= top:
+        return _cosine(schedule.start, 1.0, step / top)
+    return _cosine(1.0, schedule.floor, min(1.0, (step - top) / (last - top)))
 
 
 def _between(first: float, last: float, done: float) -> float:
