@@ -1,0 +1,197 @@
+"""The main job from the command line, on real files."""
+
+import json
+import shutil
+
+import pytest
+import timm
+import tomli
+import torch
+from safetensors.torch import load_file
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def run(zoo, recipe, tmp_path):
+    status, out, err = zoo("finetune", recipe)
+    assert (status, err) == (0, ""), err
+    return tmp_path / "runs" / "tiny", out
+
+
+def test_a_run_leaves_its_folder(run):
+    folder, out = run
+    assert {entry.name for entry in folder.iterdir()} == {
+        "recipe.toml", "environment.json", "load.json", "classes.txt", "metrics.jsonl", "checkpoints", "export", "log.txt",
+    }  # fmt: skip
+    assert (folder / "classes.txt").read_text() == "above\nbelow\n"
+    assert [(line["epoch"], line["step"]) for line in lines(folder / "metrics.jsonl")] == [(1, 4), (2, 8)]
+    assert {"train/loss", "val/loss", "val/accuracy", "lr", "best"} < set(lines(folder / "metrics.jsonl")[0])
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert environment["device"] == "cpu"
+    assert environment["parts"]["backbone timm"].startswith("zoo (zoo-finetune ")
+    assert "epoch 2/2" in (folder / "log.txt").read_text()
+    assert out.splitlines()[-2] == "run       runs/tiny"
+    assert "zoo predict runs/tiny IMAGE" in out.splitlines()[-1]
+
+
+def test_the_second_run_gets_a_folder_of_its_own(zoo, recipe, tmp_path, run):
+    assert zoo("finetune", recipe, "--set", "run.epochs=1")[0] == 0
+    assert (tmp_path / "runs" / "tiny-2" / "recipe.toml").exists()
+
+
+def test_the_runs_recipe_repeats_the_run_bit_for_bit(zoo, run, tmp_path):
+    folder, _ = run
+    status, _, err = zoo("finetune", folder / "recipe.toml", "--out", "again", "--set", "data.workers=2")
+    assert (status, err) == (0, "")
+    again = tmp_path / "again"
+    assert (again / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+    first, second = (load_file(path / "export/safetensors/model.safetensors") for path in (folder, again))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_every_default_is_in_the_runs_recipe(run):
+    table = tomli.loads((run[0] / "recipe.toml").read_text())
+    assert table["freeze"] == {"use": "none", "bn": "auto"}
+    assert table["schedule"] == {"use": "cosine", "warmup": 0.0, "floor": 0.0}
+
+
+def test_the_export_loads_in_plain_timm(run):
+    folder, _ = run
+    network = timm.create_model("test_resnet", num_classes=2).eval()
+    network.load_state_dict(load_file(folder / "export/safetensors/model.safetensors"), strict=True)
+    facts = json.loads((folder / "export/safetensors/model.json").read_text())
+    assert facts["classes"] == ["above", "below"]
+    assert facts["architecture"] == "timm/test_resnet"
+    assert facts["build"] == 'timm.create_model("test_resnet", num_classes=2)'
+    assert (facts["input"]["size"], facts["weights"]) == ([32, 32], "raw")
+
+
+def test_evaluate_gives_the_best_epochs_metrics(zoo, run):
+    folder, _ = run
+    best = [line for line in lines(folder / "metrics.jsonl") if line["best"]][-1]
+    status, out, _ = zoo("evaluate", folder, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["val/accuracy"] == best["val/accuracy"]
+    assert found["val/loss"] == pytest.approx(best["val/loss"], rel=1e-5)
+
+
+def test_predict_names_classes_and_goes_on_after_a_bad_image(zoo, run, photos, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    images = [photos / "val/above/00.png", photos / "val/below/00.png"]
+    status, out, err = zoo("predict", run[0], images[0], bad, images[1], "--top", "2", "--json")
+    answers = json.loads(out)
+    assert status == 2
+    assert [answer["image"] for answer in answers] == [str(image) for image in images]
+    assert all(sum(answer["classes"].values()) == pytest.approx(1) for answer in answers)
+    assert err.startswith(f"error: cannot decode '{bad}': ")
+    status, out, _ = zoo("predict", run[0], images[0])
+    assert (status, out.split()[0]) == (0, str(images[0]))
+
+
+def test_export_writes_again_elsewhere_the_same_bytes(zoo, run, tmp_path):
+    folder, _ = run
+    status, _, err = zoo("export", folder, "--out", "elsewhere")
+    assert (status, err) == (0, "")
+    name = "safetensors/model.safetensors"
+    assert (tmp_path / "elsewhere" / name).read_bytes() == (folder / "export" / name).read_bytes()
+
+
+def test_export_refuses_a_format_that_the_run_does_not_know(zoo, run):
+    status, _, err = zoo("export", run[0], "--format", "onxx")
+    assert (status, err) == (2, "error: there is no export 'onxx'\n  mend:  one of: safetensors\n")
+
+
+def test_a_used_folder_is_refused_overwritten_or_kept(zoo, recipe, run, tmp_path):
+    folder, _ = run
+    before = (folder / "metrics.jsonl").read_bytes()
+    status, _, err = zoo("finetune", recipe, "--out", folder)
+    assert (status, err) == (
+        2,
+        f"error: '{folder}' holds a run already\n"
+        "  mend:  go on with it by --resume, start again by --overwrite, or choose another --out\n",
+    )
+    assert zoo("finetune", recipe, "--out", folder, "--overwrite", "--set", "data.root=nowhere")[0] == 2
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    assert zoo("finetune", recipe, "--out", folder, "--overwrite", "--set", "run.epochs=1")[0] == 0
+    assert len(lines(folder / "metrics.jsonl")) == 1
+
+
+def test_a_folder_with_other_things_is_never_overwritten(zoo, recipe, photos):
+    status, _, err = zoo("finetune", recipe, "--out", photos, "--overwrite")
+    assert (status, err) == (
+        2,
+        f"error: '{photos}' holds what is not a run's: train, val\n  mend:  choose another folder with --out\n",
+    )
+    assert (photos / "train/above/00.png").exists()
+
+
+def test_resume_and_overwrite_need_a_run(zoo, recipe, tmp_path):
+    assert zoo("finetune", recipe, "--resume")[2] == (
+        "error: which run? --resume and --overwrite need its folder\n  mend:  add --out RUN\n"
+    )
+    assert zoo("finetune", recipe, "--resume", "--out", "nowhere")[2] == (
+        "error: there is no run in 'nowhere' to resume\n  mend:  leave out --resume to start one\n"
+    )
+    assert zoo("evaluate", "nowhere")[2] == (
+        "error: 'nowhere' is not a run's folder: it has no recipe.toml\n  mend:  make one with `zoo finetune RECIPE`\n"
+    )
+
+
+def test_a_resume_with_more_epochs_must_say_so(zoo, recipe, run):
+    folder, _ = run
+    other = recipe.read_text().replace("epochs = 2", "epochs = 3")
+    recipe.write_text(other)
+    status, _, err = zoo("finetune", recipe, "--out", folder, "--resume")
+    assert (status, err) == (
+        2,
+        f"error: the recipe is not the run's: run.epochs\n  where: {folder}/recipe.toml\n"
+        "  mend:  start a new run, or name the change: --set run.epochs=…\n",
+    )
+    status, _, err = zoo("finetune", recipe, "--out", folder, "--resume", "--set", "run.epochs=3")
+    assert (status, err) == (0, "")
+    assert [line["epoch"] for line in lines(folder / "metrics.jsonl")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["freeze={use='head'}"],
+        ["freeze={use='stages', frozen=['conv1', 'layer1'], bn='fixed'}", "run.accumulate=2", "run.clip_norm=1.0"],
+        ["freeze={use='zero-lr', frozen=['conv1']}", "optim={use='lamb', lr=1e-3}", "run.ema=0.9"],
+        ["schedule={use='one-cycle'}", "optim={use='sgd', lr=0.05, momentum=0.9, nesterov=true}"],
+        ["schedule={use='step', milestones=[0.5]}", "device.precision=bf16", "device.channels_last=true"],
+        ["schedule={use='linear', warmup=0.2}", "data.augment=randaugment", "data.mixup=0.2", "data.cutmix=1.0"],
+        ["schedule={use='constant'}", "data.augment=trivial", "head={label_smoothing=0.1, dropout=0.2}"],
+        ["backbone={use='torchvision', arch='mobilenet_v3_small'}", "data.augment=standard", "checkpoint.every=2"],
+        ["device.precision=auto", "device.channels_last=auto", "data.augment=flip"],
+        ["callback=[{use='early-stop', patience=1, min_delta=1.0}]", "run.epochs=4"],
+    ],
+    ids=lambda settings: settings[0][:30],
+)
+def test_every_setting_trains_and_exports(zoo, recipe, tmp_path, settings):
+    sets = [word for setting in settings for word in ("--set", setting)]
+    status, out, err = zoo("finetune", recipe, "--out", "run", *sets, "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["best"]["val/loss"] > 0
+    assert all((tmp_path / file).exists() for file in found["artefacts"])
+
+
+def test_early_stop_says_why(zoo, recipe):
+    sets = ["--set", "callback=[{use='early-stop', patience=1, min_delta=1.0}]", "--set", "run.epochs=4"]
+    status, out, _ = zoo("finetune", recipe, *sets)
+    assert status == 0
+    assert out.splitlines()[-3].endswith("stopped: val/accuracy has not improved for 1 epochs)")
+
+
+def test_a_run_that_was_moved_still_works(zoo, run, tmp_path):
+    folder, _ = run
+    moved = shutil.move(folder, tmp_path / "moved")
+    assert zoo("evaluate", moved)[0] == 0
