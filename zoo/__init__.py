@@ -1,3 +1,84 @@
-"""zoo: fine-tune a model from a recipe, so that it cannot silently go wrong."""
+"""zoo: fine-tune a model from a TOML recipe, so that it cannot silently go wrong and wastes no work.
+
+    import zoo
+    result = zoo.finetune(zoo.load_recipe("recipes/resnet50_cls.toml"))
+
+Names are imported when they are first used: `import zoo` itself costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.errors import ZooError
+    from zoo.recipe import Recipe, load_recipe
+    from zoo.registry import (
+        BackbonePart,
+        CallbackPart,
+        DataPart,
+        DevicePart,
+        ExportPart,
+        FreezePart,
+        HeadPart,
+        NoOptions,
+        Options,
+        WeightsPart,
+        hookimpl,
+        load_registry,
+    )
+    from zoo.registry.contracts import Backbone, DataSource, FeatureSpec, InputSpec, Native, TargetSpec, WeightsFile
+    from zoo.run import Result, finetune
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "zoo.errors": ("ZooError",),
+    "zoo.recipe": ("Recipe", "load_recipe"),
+    "zoo.registry": (
+        *("BackbonePart", "CallbackPart", "DataPart", "DevicePart", "ExportPart", "FreezePart", "HeadPart"),
+        *("WeightsPart", "NoOptions", "Options", "hookimpl", "load_registry"),
+    ),
+    "zoo.registry.contracts": (
+        *("Backbone", "DataSource", "FeatureSpec", "InputSpec", "Native", "TargetSpec", "WeightsFile"),
+    ),
+    "zoo.run": ("Result", "finetune"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Backbone",
+    "BackbonePart",
+    "CallbackPart",
+    "DataPart",
+    "DataSource",
+    "DevicePart",
+    "ExportPart",
+    "FeatureSpec",
+    "FreezePart",
+    "HeadPart",
+    "InputSpec",
+    "Native",
+    "NoOptions",
+    "Options",
+    "Recipe",
+    "Result",
+    "TargetSpec",
+    "WeightsFile",
+    "WeightsPart",
+    "ZooError",
+    "__version__",
+    "finetune",
+    "hookimpl",
+    "load_recipe",
+    "load_registry",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

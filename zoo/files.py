@@ -47,6 +47,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield draft
         for file in draft.iterdir():
+            file.chmod(0o644)  # some writers give the owner alone
             sync_file(file)
         draft.chmod(0o755)
         _swap(draft, path)

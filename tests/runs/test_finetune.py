@@ -34,7 +34,7 @@ def test_a_run_leaves_its_folder(run):
     assert environment["device"] == "cpu"
     assert environment["parts"]["backbone timm"].startswith("zoo (zoo-finetune ")
     assert "epoch 2/2" in (folder / "log.txt").read_text()
-    assert out.splitlines()[-2] == "run       runs/tiny"
+    assert out.splitlines()[-2] == "run          runs/tiny"
     assert "zoo predict runs/tiny IMAGE" in out.splitlines()[-1]
 
 

@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(zoo, recipe, tmp_path):
     file.write_bytes(file.read_bytes()[:-100])
     status, said, _ = zoo("finetune", recipe, "--out", out, "--resume")
     assert status == 0
-    assert f"damaged   {newest.name}: model.safetensors differs from its SHA-256; passed over" in said
+    assert f"damaged      {newest.name}: model.safetensors differs from its SHA-256; passed over" in said
     again = tensors(out)
     assert [name for name in whole if not torch.equal(whole[name], again[name])] == []
     assert json.loads((newest / "state.json").read_text())["progress"]["epoch"] == 2

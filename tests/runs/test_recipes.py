@@ -13,7 +13,16 @@ from tests.hub import Hub, hub
 
 __all__ = ["hub"]  # the fixture
 
-FOLDER = ["--set", "data.image_size=64", "--set", "run.epochs=1", "--set", "data.workers=0", "--set", "device.precision=fp32"]
+FOLDER = [
+    "--set",
+    "data.image_size=64",
+    "--set",
+    "run.epochs=1",
+    "--set",
+    "data.workers=0",
+    "--set",
+    "device.precision=fp32",
+]
 
 
 def test_resnet50_folder_takes_weights_from_the_hub(zoo, root, photos, tmp_path, hub: Hub):
@@ -23,7 +32,7 @@ def test_resnet50_folder_takes_weights_from_the_hub(zoo, root, photos, tmp_path,
     assert (status, err) == (0, "")
     ledger = json.loads((tmp_path / "run/load.json").read_text())
     assert ledger["origin"].startswith("hub timm/resnet50.a1_in1k@")
-    assert "weights   hub timm/resnet50.a1_in1k@" in out
+    assert "weights      model.safetensors, hub timm/resnet50.a1_in1k@" in out
 
 
 def test_without_a_network_it_gives_up_in_time_and_says_the_ways_out(zoo, root, photos, hub: Hub, monkeypatch):
@@ -43,7 +52,9 @@ def test_without_a_network_it_gives_up_in_time_and_says_the_ways_out(zoo, root, 
 
 @pytest.mark.slow
 def test_efficientnet_lite0_from_real_imagenet_weights(zoo, root, tmp_path):
-    status, out, err = zoo("finetune", root / "recipes/efficientnet_lite0_cls.toml", "--out", tmp_path / "run", "--json")
+    status, out, err = zoo(
+        "finetune", root / "recipes/efficientnet_lite0_cls.toml", "--out", tmp_path / "run", "--json"
+    )
     assert (status, err) == (0, "")
     assert json.loads(out)["best"]["val/accuracy"] >= 0.95
 

@@ -73,7 +73,9 @@ def gigantic_png(path):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("fault", ["corrupt", "truncated", "gigantic"])
@@ -91,7 +93,7 @@ def test_a_bad_image_is_named_or_skipped_counted_and_listed(zoo, recipe, photos,
     assert err.endswith('  mend:  mend or remove it, or set data.on_bad_image = "skip"\n')
     status, out, _ = zoo("finetune", recipe, "--out", "skipping", "--set", "data.on_bad_image=skip")
     assert status == 0
-    assert "skipped   1 images that cannot be decoded, listed in skipping/bad_images.txt" in out
+    assert "skipped      1 images that cannot be decoded, listed in skipping/bad_images.txt" in out
     (listed,) = (tmp_path / "skipping/bad_images.txt").read_text().splitlines()
     assert "05.png" in listed
 

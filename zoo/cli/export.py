@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.say import JsonOption, said_aloud, say, say_json
+from zoo.cli.say import JsonOption, said_aloud, say_json, say_line
 from zoo.cli.state import State
 from zoo.cli.types import RunArgument
 
@@ -34,4 +34,4 @@ def export(
     if as_json:
         say_json([vars(artefact) for artefact in written])
         return
-    say("load it   see `build` in model.json, then load_state_dict(…, strict=True)")
+    say_line("load it", "as `build` in model.json says, then load_state_dict(…, strict=True)")

@@ -1,11 +1,12 @@
 """`zoo finetune RECIPE`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zoo.cli.say import JsonOption, said_aloud, say, say_json
+from zoo.cli.say import JsonOption, said_aloud, say, say_json, say_line
 from zoo.cli.state import State
 
 SetOption = Annotated[
@@ -37,7 +38,7 @@ def finetune(
     from zoo.run import finetune as run_recipe
 
     with said_aloud(quiet or as_json):
-        result = run_recipe(resolved, registry, out, resume=resume, overwrite=overwrite, changes=changes)
+        result = run_recipe(resolved, out, registry=registry, resume=resume, overwrite=overwrite, changes=changes)
     best = result.ended.best
     metrics = dict(best.metrics) if best else {}
     if as_json:
@@ -47,6 +48,7 @@ def finetune(
         return
     value = metrics.get(resolved.run.best_by, float("nan"))
     shown = f"{100 * value:.2f} %" if resolved.run.best_by.endswith("accuracy") else f"{value:.4g}"
+    run = shlex.quote(str(result.folder))
     say(f"\n{resolved.run.best_by} {shown} (epoch {best.epoch + 1 if best else 0}, {result.ended.reason})")
-    say(f"run       {result.folder}")
-    say(f"next      zoo predict {result.folder} IMAGE…   zoo evaluate {result.folder}   zoo export {result.folder}")
+    say_line("run", str(result.folder))
+    say_line("next", f"zoo predict {run} IMAGE…   zoo evaluate {run}   zoo export {run}")

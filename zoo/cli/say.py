@@ -19,6 +19,11 @@ def say(text: str = "") -> None:
     typer.echo(text)
 
 
+def say_line(label: str, text: str) -> None:
+    """Print a line as a run does: what it is about, and what there is to know."""
+    say(f"{label:<12} {text}")
+
+
 def say_json(value: Any) -> None:
     """Print a value as JSON."""
     say(json.dumps(value, indent=1, ensure_ascii=False, default=str))

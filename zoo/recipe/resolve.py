@@ -14,7 +14,7 @@ from zoo.recipe.read import Document, read_recipe
 from zoo.recipe.recipe import Chosen, Recipe
 from zoo.registry import kinds
 from zoo.registry.parts import Options
-from zoo.registry.registry import Registry
+from zoo.registry.registry import Registry, load_registry
 
 DEFAULT_CALLBACKS = ("progress", "metrics-jsonl")
 DEFAULT_EXPORT = "safetensors"
@@ -26,9 +26,13 @@ SCHEDULES = {
 TABLES = ("format", *schema.FIXED, *kinds.BY_NAME)
 
 
-def load_recipe(path: str | Path, registry: Registry, sets: Iterable[str] = ()) -> Recipe:
-    """Read and resolve the recipe at `path`. RecipeError holds every problem found, each with its key and line."""
-    return resolve(read_recipe(Path(path), sets), registry)
+def load_recipe(path: str | Path, registry: Registry | None = None, sets: Iterable[str] = ()) -> Recipe:
+    """Read and resolve the recipe at `path`, with `KEY=VALUE` settings on top.
+
+    `registry` is that of all installed plugins when None. RecipeError holds every problem found, each with its key and
+    line.
+    """
+    return resolve(read_recipe(Path(path), sets), registry or load_registry())
 
 
 def resolve(document: Document, registry: Registry) -> Recipe:

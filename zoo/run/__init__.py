@@ -1,5 +1,5 @@
 """Runs: the steps from a recipe to artefacts, the run folder, and what is done with a finished run."""
 
-from zoo.run.finetune import Result, finetune
+from zoo.run.finetuning import Result, finetune
 
 __all__ = ["Result", "finetune"]

@@ -10,6 +10,11 @@ LOGGER = logging.getLogger("zoo")
 _MANY = 100_000
 
 
+def tell(label: str, text: str) -> None:
+    """Log a line of a run: what it is about, and what there is to know."""
+    LOGGER.info("%-12s %s", label, text)
+
+
 class RunLog(MemoryHandler):
     """Keeps what is logged under `zoo` until `open` names the file, then writes it there."""
 

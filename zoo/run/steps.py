@@ -1,6 +1,5 @@
 """The steps of a run, a function each, in the order in which `finetune` takes them."""
 
-import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from zoo.recipe import Recipe, load_recipe
 from zoo.registry import Registry
 from zoo.registry.contracts import Backbone, DataSource, DeviceSettings, InputSpec, RunEnded, Strategy, WeightsFile
 from zoo.run.folder import RunFolder, environment
+from zoo.run.logs import LOGGER, tell
 from zoo.run.network import Network, build_backbone, image_size, make_network
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
@@ -25,8 +25,6 @@ from zoo.train.optim import make_optimizer
 from zoo.weights.ledger import Ledger
 from zoo.weights.load import load
 from zoo.weights.places import weights_request
-
-log = logging.getLogger("zoo")
 
 PROBE_IMAGES = 16
 """Images of the batch on which fast settings are measured: enough to rank them, few enough to take seconds."""
@@ -98,10 +96,8 @@ def gather(recipe: Recipe, spec: InputSpec) -> Gathered:
     table, run = recipe.data.common, recipe.run
     train = TrainBatches(source.train, spec, table, batch_size=run.batch_size, seed=run.seed)
     val = ValBatches(source.val, spec, table, batch_size=-(-run.batch_size // run.accumulate))
-    log.info(
-        "data      %s: %s train, %s val, %s classes, %s × %s px",
-        *(recipe.data.part.name, f"{len(source.train):,}", f"{len(source.val):,}", len(source.classes), *spec.size),
-    )
+    counts = f"{len(source.train):,} train, {len(source.val):,} val, {len(source.classes)} classes"
+    tell("data", f"{recipe.data.part.name}: {counts}, {spec.size[0]} × {spec.size[1]} px")
     return Gathered(source, Preprocess(spec), train, val)
 
 
@@ -111,11 +107,11 @@ def assemble(
     """Return the model with its weights loaded, and the ledger. WeightsError: they do not wholly cover the backbone."""
     network = make_network(recipe, backbone, gathered.source.classes)
     if file is None:
-        log.info("weights   none: a random start from seed %s", recipe.run.seed)
+        tell("weights", f"none: a random start from seed {recipe.run.seed}")
         return network, None
     native, table = backbone.native, recipe.weights.common
     ledger = load(network.native_state(), file, table, native.classifier, network.classes, native.identity)
-    log.info("weights   %s\n%s", file.origin, ledger.table())
+    LOGGER.info("%s", ledger.table())
     return network, ledger
 
 
@@ -126,8 +122,8 @@ def freeze(recipe: Recipe, network: Network) -> Plan:
     apply(model, plan)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     trained = sum(sizes[name] for name in plan.trained())
-    text = "freeze    %s: %.2f of %.2f M parameters train, %s batch norms fixed"
-    log.info(text, recipe.freeze.part.name, trained / 1e6, sum(sizes.values()) / 1e6, len(plan.fixed_norms))
+    share = f"{trained / 1e6:.2f} of {sum(sizes.values()) / 1e6:.2f} M parameters train"
+    tell("freeze", f"{recipe.freeze.part.name}: {share}, {len(plan.fixed_norms)} batch norms fixed")
     return plan
 
 
@@ -146,9 +142,9 @@ def tune(recipe: Recipe, strategy: Strategy, network: Network, gathered: Gathere
         settings = measured.settings
         recipe = recipe.with_device(precision=settings.precision, channels_last=settings.channels_last)
         strategy = place(recipe)
-        log.info("device    %s, %s (images/s: %s)", strategy.device, describe(settings), measured)
+        tell("device", f"{strategy.device}, {describe(settings)} (images/s: {measured})")
     else:
-        log.info("device    %s, %s", strategy.device, describe(settings))
+        tell("device", f"{strategy.device}, {describe(settings)}")
     strategy.place(model)
     return recipe, strategy
 
@@ -205,20 +201,20 @@ def fit(
     bad = [*gathered.train.bad, *gathered.val.bad]
     if bad:
         folder.write_lines("bad_images.txt", [f"{image.identity}\t{image.reason}" for image in bad])
-        log.info("skipped   %s images that cannot be decoded, listed in %s", len(bad), folder.path / "bad_images.txt")
+        tell("skipped", f"{len(bad)} images that cannot be decoded, listed in {folder.path / 'bad_images.txt'}")
     return ended
 
 
 def _go_on(loop: Loop) -> None:
     checkpoints = loop.job.checkpoints
     for fault in checkpoints.damaged():
-        log.info("damaged   %s; passed over", fault)
+        tell("damaged", f"{fault}; passed over")
     newest = checkpoints.newest()
     if newest is None:
-        log.info("resume    no whole checkpoint yet: from the start")
+        tell("resume", "no whole checkpoint yet: from the start")
         return
     loop.load(newest)
-    log.info("resume    %s: epoch %s, step %s", newest.path.name, loop.progress.epoch + 1, loop.progress.step)
+    tell("resume", f"{newest.path.name}: epoch {loop.progress.epoch + 1}, step {loop.progress.step}")
 
 
 def facts(network: Network, spec: InputSpec, file: WeightsFile | None) -> dict[str, Any]:

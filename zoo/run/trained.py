@@ -1,6 +1,5 @@
 """A finished run, opened again: its best weights in a model, its preprocessing and its class names."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,11 +19,10 @@ from zoo.recipe.schema import NoKeys
 from zoo.registry import OwnedPart, Registry, kinds
 from zoo.registry.contracts import ArtefactWritten, DataSource, DeviceSettings, Exportable, InputSpec
 from zoo.run.folder import RunFolder
+from zoo.run.logs import tell
 from zoo.run.network import Network, build_backbone, make_network
 from zoo.train.checkpoint import Checkpoints, read
 from zoo.train.evaluate import evaluate
-
-log = logging.getLogger("zoo")
 
 VERIFIED_IMAGES = 16
 """Validation images on which an artefact is compared with the model."""
@@ -133,7 +131,7 @@ def _export(
     chosen: Chosen[Any], model: Exportable, eager: Callable[[Tensor], Tensor], images: Tensor, parent: Path
 ) -> ArtefactWritten:
     written = export_verified(chosen.build(), model, eager, images, parent / chosen.part.name)
-    log.info("artefact  %s (logits equal to %.1g)", written.files[0], written.difference)
+    tell("artefact", f"{written.files[0]} (logits equal to {written.difference:.1g})")
     return written
 
 

@@ -155,14 +155,13 @@ class Loop:
     def _gradients(self, batch: Batch) -> Tensor:
         """Add the gradients of the batch's mean loss, micro-batch by micro-batch; return that loss ().
 
-        Each micro-batch counts by its images, so that the gradient is the same however the batch is cut. A ragged batch
-        is cut into fewer: batch norm needs more than one image in each.
+        Each micro-batch counts by its images, so that the gradient is the same however the batch is cut.
         """
         job = self.job
         images = job.normalise(job.strategy.send(batch.images))
         seed = derive(job.run.seed, "mix", self.progress.step)
         images, targets = job.mix(images, job.strategy.send(batch.targets), seed)
-        pieces = -(-len(images) // -(-job.run.batch_size // job.run.accumulate))
+        pieces = count_pieces(len(images), job.run.batch_size, job.run.accumulate)
         losses = [
             self._backward(*piece, len(images))
             for piece in zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
@@ -252,6 +251,16 @@ class Loop:
             directions=job.directions,
             history=tuple(self.progress.history),
         )
+
+
+def count_pieces(images: int, batch_size: int, accumulate: int) -> int:
+    """Return into how many micro-batches to cut `images`: fewer than `accumulate` for a ragged batch.
+
+    Each has at least two images, because batch norm needs them, unless the recipe's own micro-batches have one.
+    """
+    micro = -(-batch_size // accumulate)
+    pieces = -(-images // micro)
+    return pieces if micro == 1 else min(pieces, max(1, images // 2))
 
 
 class _StopRequest:

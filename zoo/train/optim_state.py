@@ -1,6 +1,7 @@
 """An optimiser's state by parameter name: what a checkpoint keeps of it, and how it comes back to the same bits."""
 
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def _check_same(optimizer: Optimizer, numbers: Mapping[str, Any]) -> None:
 def _state(optimizer: Optimizer) -> Iterable[tuple[str, Any]]:
     for name, parameter in _named(optimizer):
         for key, value in optimizer.state.get(parameter, {}).items():
-            if value is not None and not isinstance(value, Tensor | PLAIN):
+            if not isinstance(value, (Tensor, NoneType, *PLAIN)):
                 what = f"optimiser {type(optimizer).__name__} keeps {key!r} of type {type(value).__name__}"
                 raise RunError(f"{what}, which a checkpoint cannot hold", "[optim] use", "choose another optimiser")
             yield f"{name}/{key}", value

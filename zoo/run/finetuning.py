@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.recipe import Recipe
-from zoo.registry import Registry
+from zoo.registry import Registry, load_registry
 from zoo.registry.contracts import ArtefactWritten, RunEnded
 from zoo.run import steps
 from zoo.run.folder import check_folder, existing_folder, open_folder
@@ -25,19 +25,20 @@ class Result:
 
 def finetune(
     recipe: Recipe,
-    registry: Registry,
     out: Path | None = None,
     *,
+    registry: Registry | None = None,
     resume: bool = False,
     overwrite: bool = False,
     changes: Sequence[str] = (),
 ) -> Result:
     """Run a recipe in the folder `out` (a new one below `runs/` when None) and return what it left.
 
-    `resume` goes on from the newest whole checkpoint; the recipe must then be the run's own but for the keys in
+    `registry` is that of all installed plugins when None. `resume` goes on from the newest whole checkpoint; the recipe must then be the run's own but for the keys in
     `changes`. The folder is opened, and an old run overwritten, only when everything before the first step went well.
     ZooError: anything that the user can mend. Interrupted: Ctrl-C, after a checkpoint.
     """
+    registry = registry or load_registry()
     check_folder(out, resume=resume, overwrite=overwrite)
     if resume and out:
         recipe = steps.keep_to(recipe, existing_folder(out), registry, changes)
