@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import isnan
 from pathlib import Path
 from time import perf_counter
@@ -71,7 +71,6 @@ class Progress:
     step: int = 0
     step_in_epoch: int = 0
     images: int = 0
-    loss_sum: float = 0.0
     history: list[Evaluated] = field(default_factory=list)
 
     def best(self) -> Evaluated | None:
@@ -218,7 +217,7 @@ class Loop:
         return path
 
     def _state(self) -> dict[str, Any]:
-        progress = asdict(replace(self.progress, loss_sum=float(self._sum)))
+        progress = {**asdict(self.progress), "loss_sum": float(self._sum)}
         numbers = optimizer_numbers(self.job.optimizer)
         strategy = dict(self.job.strategy.state())
         return {"progress": progress, "optimizer": numbers, "strategy": strategy, "facts": self.job.facts}
@@ -227,8 +226,8 @@ class Loop:
         """Go on from a checkpoint: weights, moving average, optimiser, loss scale and place in the run."""
         kept = dict(checkpoint.state["progress"])
         kept["history"] = [Evaluated(**evaluated) for evaluated in kept["history"]]
+        self._sum.fill_(kept.pop("loss_sum"))
         self.progress = Progress(**kept)
-        self._sum.fill_(self.progress.loss_sum)
         self.job.model.load_state_dict(checkpoint.tensors["model"])
         if self._ema:
             self._ema.module.load_state_dict(checkpoint.tensors["ema"])

@@ -1,0 +1,123 @@
+"""A whole job at the smallest size: a real model on a few random images of 32 px."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoo.backbones.timm import build as build_backbone
+from zoo.callbacks import make_events
+from zoo.data import Mix, Preprocess, TrainBatches, ValBatches
+from zoo.data.arrays import ArraySplit
+from zoo.devices.single import build as build_strategy
+from zoo.freeze import apply, make_plan
+from zoo.freeze.policies import none
+from zoo.heads.linear import LinearHead
+from zoo.recipe.schema import CheckpointTable, CosineSchedule, DataTable, OptimTable, RunTable
+from zoo.registry.builtin.backbones import TimmOptions
+from zoo.registry.contracts import Backbone, DeviceSettings, FreezePolicy, InputSpec
+from zoo.registry.parts import NoOptions
+from zoo.train.checkpoint import Checkpoints
+from zoo.train.loop import Job, Loop
+from zoo.train.model import Model
+from zoo.train.optim import make_optimizer
+
+SPEC = InputSpec(size=(32, 32), crop_pct=1.0)
+CLASSES = 3
+SETTINGS = DeviceSettings(device="cpu", precision="fp32", channels_last=False)
+
+
+def make_backbone(arch: str = "test_resnet", drop_path: float = 0.0) -> Backbone:
+    """Return a backbone, always with the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_backbone(TimmOptions(arch=arch, drop_path=drop_path), SPEC.size)
+
+
+def make_model(backbone: Backbone | None = None, dropout: float = 0.0, heads: tuple[str, ...] = ("main",)) -> Model:
+    """Return a model, always with the same weights; the second head counts half."""
+    backbone = backbone or make_backbone()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        built = {name: LinearHead(backbone.spec, CLASSES, dropout) for name in heads}
+    return Model(backbone, built, {name: 0.5**place for place, name in enumerate(heads)})
+
+
+def stages(backbone: Backbone) -> tuple[str, ...]:
+    """Return the stages as the model names them."""
+    return tuple(f"backbone.{stage}" for stage in backbone.stages)
+
+
+def make_split(count: int, name: str) -> ArraySplit:
+    """Return random images whose brightness tells the class, so that there is something to learn."""
+    random = np.random.default_rng(count)
+    targets = np.arange(count) % CLASSES
+    images = random.integers(0, 96, (count, 32, 32, 3)) + 75 * targets[:, None, None, None]
+    return ArraySplit(images.astype(np.uint8), targets, name)
+
+
+def make_job(
+    folder: Path,
+    *,
+    arch: str = "test_resnet",
+    images: int = 20,
+    callbacks: Mapping[str, object] | None = None,
+    policy: FreezePolicy | None = None,
+    settings: DeviceSettings = SETTINGS,
+    optim: OptimTable | None = None,
+    checkpoint: CheckpointTable | None = None,
+    data: Mapping[str, Any] | None = None,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    directions: Mapping[str, Any] | None = None,
+    **run: Any,
+) -> Job:
+    """Return a job of two epochs over `images` images, 8 a step; `run` are keys of `[run]`."""
+    backbone = make_backbone(arch, drop_path)
+    model = make_model(backbone, dropout)
+    plan = make_plan(model, stages(backbone), policy or none(NoOptions()), "auto", epoch=0)
+    apply(model, plan)
+    strategy = build_strategy(NoOptions(), settings)
+    strategy.place(model)
+    run_table = RunTable(**{"name": "tiny", "epochs": 2, "batch_size": 8, **run})
+    optim = optim or OptimTable(lr=1e-2)
+    data_table = DataTable(**{"workers": 0, **(data or {})})
+    split = make_split(10, "val")
+    checkpoint = checkpoint or CheckpointTable()
+    return Job(
+        run=run_table,
+        optim=optim,
+        schedule=CosineSchedule(warmup=0.2),
+        checkpoint=checkpoint,
+        model=model,
+        optimizer=make_optimizer(optim, model, plan.rates),
+        strategy=strategy,
+        train=TrainBatches(
+            make_split(images, "train"), SPEC, data_table, batch_size=run_table.batch_size, seed=run_table.seed
+        ),
+        val=ValBatches(split, SPEC, data_table, batch_size=4),
+        val_images=len(split),
+        normalise=Preprocess(SPEC).normalise,
+        mix=Mix(data_table.mixup, data_table.cutmix, CLASSES),
+        checkpoints=Checkpoints(folder / "checkpoints", checkpoint.keep),
+        directions=dict(directions or {"val/accuracy": "max", "val/loss": "min"}),
+        events=make_events(callbacks or {}),
+        facts={"classes": ["a", "b", "c"]},
+    )
+
+
+def make_loop(folder: Path, **keys: Any) -> Loop:
+    """Return a loop over `make_job`."""
+    return Loop(make_job(folder, **keys))
+
+
+def resumed(folder: Path, **keys: Any) -> Loop:
+    """Return a fresh loop that goes on from the newest whole checkpoint in `folder`."""
+    loop = make_loop(folder, **keys)
+    newest = loop.job.checkpoints.newest()
+    if newest is None:
+        raise RuntimeError("there is no checkpoint")
+    loop.load(newest)
+    return loop
