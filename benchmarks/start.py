@@ -1,4 +1,4 @@
-"""What the shipped weights are worth: `recipes/resnet50_cls.toml` from them and from random ones, stages frozen alike."""
+"""What the shipped weights are worth: `recipes/resnet50_cls.toml` from them and from a random start."""
 
 import argparse
 import json

@@ -8,7 +8,17 @@ from jsonschema import Draft202012Validator
 from zoo import __version__
 from zoo.cli.main import run
 
-RECIPE = 'format = 1\n[run]\nname = "a"\nepochs = 1\n[backbone]\nuse = "timm"\narch = "test_resnet"\n[data]\nuse = "digits"\n'
+RECIPE = """\
+format = 1
+[run]
+name = "a"
+epochs = 1
+[backbone]
+use = "timm"
+arch = "test_resnet"
+[data]
+use = "digits"
+"""
 
 
 @pytest.fixture

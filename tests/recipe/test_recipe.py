@@ -33,7 +33,8 @@ def test_what_is_written_reads_back_equal(registry, run, freeze, callbacks):
 def test_every_default_is_written(read):
     table = tomli.loads(read().to_toml())
     assert table["run"] == {
-        "name": "small", "epochs": 1, "batch_size": 32, "accumulate": 1, "seed": 0, "best_by": "val/accuracy", "ema": 0.0,
+        "name": "small", "epochs": 1, "batch_size": 32, "accumulate": 1, "seed": 0, "best_by": "val/accuracy",
+        "ema": 0.0,
     }  # fmt: skip
     assert table["device"] == {"use": "single", "device": "auto", "precision": "auto", "channels_last": "auto"}
     assert table["export"] == [{"use": "safetensors", "dtype": "float32"}]

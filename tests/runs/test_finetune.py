@@ -24,7 +24,8 @@ def run(zoo, recipe, tmp_path):
 def test_a_run_leaves_its_folder(run):
     folder, out = run
     assert {entry.name for entry in folder.iterdir()} == {
-        "recipe.toml", "environment.json", "load.json", "classes.txt", "metrics.jsonl", "checkpoints", "export", "log.txt",
+        "recipe.toml", "environment.json", "load.json", "classes.txt", "metrics.jsonl", "checkpoints", "export",
+        "log.txt",
     }  # fmt: skip
     assert (folder / "classes.txt").read_text() == "above\nbelow\n"
     assert [(line["epoch"], line["step"]) for line in lines(folder / "metrics.jsonl")] == [(1, 4), (2, 8)]
@@ -188,7 +189,7 @@ def test_early_stop_says_why(zoo, recipe):
     sets = ["--set", "callback=[{use='early-stop', patience=1, min_delta=1.0}]", "--set", "run.epochs=4"]
     status, out, _ = zoo("finetune", recipe, *sets)
     assert status == 0
-    assert out.splitlines()[-3].endswith("stopped: val/accuracy has not improved for 1 epochs)")
+    assert out.splitlines()[-3].endswith("stopped: val/accuracy has not improved for 1 epoch)")
 
 
 def test_a_run_that_was_moved_still_works(zoo, run, tmp_path):

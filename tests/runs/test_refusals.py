@@ -119,3 +119,18 @@ def test_images_of_every_kind_train(zoo, recipe, photos):
         (photos / f"train/above/{index:02d}.png").unlink()
         converted.save(photos / f"train/above/{index:02d}.{suffix}")
     assert zoo("finetune", recipe, "--set", "run.epochs=1")[0] == 0
+
+
+def test_a_head_named_like_something_that_modules_have(zoo, recipe, tmp_path):
+    err = refused(zoo, tmp_path, recipe, "--set", "head.name=items")
+    assert err == (
+        "error: a head cannot have this name: attribute 'items' already exists\n"
+        "  where: head.name\n  mend:  choose another\n"
+    )
+
+
+def test_two_callbacks_of_one_kind_both_count(zoo, recipe):
+    stops = "callback=[{use='early-stop', patience=9}, {use='early-stop', patience=1, min_delta=1.0}]"
+    status, out, _ = zoo("finetune", recipe, "--set", stops, "--set", "run.epochs=4")
+    assert status == 0
+    assert "stopped: val/accuracy has not improved for 1 epoch)" in out

@@ -1,7 +1,9 @@
 """One set of loader processes: lists of keys in, batches out, and a note of every image that cannot be decoded."""
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +66,8 @@ class Loader:
     def load(self, batches: Sequence[list[Key]]) -> Iterator[Batch | None]:
         """Yield a batch for each list of keys, without its bad images; None when all are bad. DataError: see `note`."""
         self._plan.batches = batches
-        passing = iter(self._torch)
+        with _interrupts_held():
+            passing = iter(self._torch)
         while True:
             try:
                 batch, bad = next(passing)
@@ -121,3 +124,16 @@ def _start_worker(_: int) -> None:
     # Ctrl-C reaches the whole process group; the main process ends its workers itself, without their tracebacks.
     # (One thread a worker: torch sets that.)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Put SIGINT off while workers start, which inherit that: one not at `_start_worker` yet would die of it."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

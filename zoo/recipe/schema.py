@@ -31,7 +31,7 @@ class RunTable(Table):
     best_by: str = "val/accuracy"
     """The metric that chooses the best checkpoint: `val/NAME`, or `val/HEAD/NAME` with several heads."""
     clip_norm: float | None = Field(None, gt=0)
-    """Largest L2 norm of the gradient over all trained parameters; none when left out."""
+    """Largest L2 norm of the gradient, over all parameters that the optimiser holds; none when left out."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay per step of the exponential moving average of the weights; 0 is off. When on, it is what is validated."""
 

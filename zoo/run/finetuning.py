@@ -34,8 +34,9 @@ def finetune(
 ) -> Result:
     """Run a recipe in the folder `out` (a new one below `runs/` when None) and return what it left.
 
-    `registry` is that of all installed plugins when None. `resume` goes on from the newest whole checkpoint; the recipe must then be the run's own but for the keys in
-    `changes`. The folder is opened, and an old run overwritten, only when everything before the first step went well.
+    `registry` is that of all installed plugins when None. `resume` goes on from the newest whole checkpoint; the recipe
+    must then be the run's own but for the keys in `changes`. The folder is opened, and an old run overwritten, only
+    when everything before the first step went well.
     ZooError: anything that the user can mend. Interrupted: Ctrl-C, after a checkpoint.
     """
     registry = registry or load_registry()

@@ -172,7 +172,10 @@ def fit(
 ) -> RunEnded:
     """Train, from the newest whole checkpoint when resuming. RunError: see `Loop.fit`."""
     optimizer = make_optimizer(recipe.optim, network.model, plan.rates)
-    callbacks = {callback.part.name: callback.build(folder.path) for callback in recipe.callbacks}
+    callbacks = {
+        f"{callback.part.name} (callback.{index})": callback.build(folder.path)
+        for index, callback in enumerate(recipe.callbacks)
+    }
     data = recipe.data.common
     loop = Loop(
         Job(

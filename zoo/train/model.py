@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from zoo.errors import ZooError
 from zoo.registry.contracts import Backbone, Head
 
 BACKBONE = "backbone"
@@ -18,7 +19,7 @@ class Model(nn.Module):
     def __init__(self, backbone: Backbone, heads: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
         super().__init__()
         self.backbone = backbone.module
-        self.heads = nn.ModuleDict(heads)
+        self.heads = _named(heads)
         self._weights = dict(weights)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -37,6 +38,14 @@ class Model(nn.Module):
     def head(self, name: str) -> Head:
         """Return a head by name."""
         return self._heads()[name]
+
+
+def _named(heads: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    try:
+        return nn.ModuleDict(heads)
+    except KeyError as error:  # "items", "train": what a module has already
+        what = f"a head cannot have this name: {error.args[0]}"
+        raise ZooError(what, where="head.name", hint="choose another") from error
 
 
 def native_names(model: Model, backbone: Backbone, head: str) -> dict[str, str]:
