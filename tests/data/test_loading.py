@@ -166,7 +166,7 @@ def test_validation_again_and_with_workers() -> None:
 def test_a_bad_image_stops_training_and_validation(tmp_path: Path, workers: int) -> None:
     split = folder(tmp_path, 6, {2})
     table = DataTable(workers=workers)
-    text = "image '2.png' cannot be used: cannot identify image file"
+    text = "image '2.png' cannot be used: it is in no image format that Pillow reads"
     both = (TrainBatches(split, SPEC, table, batch_size=2, seed=0), ValBatches(split, SPEC, table, batch_size=2))
     for batches in both:
         with closing(batches), pytest.raises(DataError) as refused:
@@ -201,9 +201,11 @@ def test_validation_goes_on_past_a_batch_of_bad_images(tmp_path: Path) -> None:
 
 def test_nothing_but_bad_images(tmp_path: Path) -> None:
     split = folder(tmp_path, 3, {0, 1, 2})
-    with pytest.raises(DataError, match=r"^not one training image can be decoded\n  where: '0.png': cannot identify"):
+    with pytest.raises(DataError, match=r"^not one training image can be decoded\n  where: '0.png': it is in no image"):
         list(TrainBatches(split, SPEC, SKIP, batch_size=2, seed=0).epoch(0))
-    with pytest.raises(DataError, match=r"^not one validation image can be decoded\n  where: '0.png': cannot identify"):
+    with pytest.raises(
+        DataError, match=r"^not one validation image can be decoded\n  where: '0.png': it is in no image"
+    ):
         list(ValBatches(split, SPEC, SKIP, batch_size=2))
 
 

@@ -29,6 +29,7 @@ def test_where_is_the_nearest_known_line(small):
     assert document.where("run.missing") == f"{small}:3, key run.missing"
     assert document.where("optim.lr") == f"{small}, key optim.lr"
     assert read_recipe(small, ["run.epochs=3"]).where("run.epochs") == "--set run.epochs=3"
+    assert read_recipe(small, ["rum.epochs=3"]).where("rum") == "--set rum.epochs=3"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ SetOption = Annotated[
 
 def finetune(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, or RUN/recipe.toml to repeat a run.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A TOML recipe, or RUN/recipe.toml to repeat a run.")
+    ],
     settings: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. [default: a new one below runs/]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,

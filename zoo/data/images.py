@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970
 """Largest image that is decoded: twice Pillow's own limit (about 13,377 × 13,377), where Pillow itself refuses."""
 
 TOO_LARGE = f"it has more than the {MAX_PIXELS:,} pixels that are decoded"
+UNKNOWN = "it is in no image format that Pillow reads"
 WHITE = 255
 SPOILT_EXIF = (SyntaxError, ValueError, LookupError, TypeError, OSError, EOFError, struct.error)
 """What Pillow raises on a spoilt EXIF block, which says nothing of the pixels: the image counts as upright."""
@@ -65,6 +66,8 @@ def refusing() -> Iterator[None]:
             yield
         except Image.DecompressionBombError as error:
             raise ValueError(TOO_LARGE) from error
+        except UnidentifiedImageError as error:  # its own text holds the address of a Python object
+            raise ValueError(UNKNOWN) from error
         except (OSError, ValueError, MemoryError):
             raise
         except Exception as error:

@@ -29,6 +29,9 @@ class Document:
         for prefix in _prefixes(key):
             if prefix in self.sets:
                 return f"--set {prefix}={self.sets[prefix]}"
+        below = next((setting for setting in self.sets if setting.startswith(f"{key}.")), None)
+        if below and key not in self.lines:
+            return f"--set {below}={self.sets[below]}"
         place = str(self.path) if self.path else "recipe"
         line = next((self.lines[prefix] for prefix in _prefixes(key) if prefix in self.lines), None)
         return f"{place}:{line}, key {key}" if line else f"{place}, key {key}"
