@@ -1,4 +1,7 @@
-"""How long the light verbs take, as whole processes."""
+"""How long the light verbs take, as whole processes.
+
+Medians of 15, AMD EPYC, 2 cores; Python 3.11.7: `zoo --help` 0.120 s, `zoo check RECIPE` 0.314 s.
+"""
 
 import subprocess
 import sys

@@ -2,6 +2,8 @@
 
 ResNet-50, 64 px, batch 32. The bare loop is given images that are normalised already; zoo normalises its own. The two
 take turns, a handful of steps each, and the ratio is that of the medians.
+
+AMD EPYC, 2 cores; torch 2.15.0, timm 1.0.31, bf16, channels_last: zoo takes 0.979 × (noise; the bar is 1.03).
 """
 
 import sys
