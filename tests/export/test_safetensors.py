@@ -33,7 +33,9 @@ def prepare(backbone: Backbone) -> tuple[Exportable, Callable[[Tensor], Tensor]]
     model(IMAGES)
     model.eval()
     state = native_state(model, native_names(model, backbone, "main"))
-    exportable = Exportable(state, backbone.native, InputSpec((32, 32)), CLASSES, {"zoo": "0.1", "metrics": {"a": 0.5}})
+    exportable = Exportable(
+        state, backbone.native, InputSpec((32, 32)), CLASSES, facts={"zoo": "0.1", "metrics": {"a": 0.5}}
+    )
     return exportable, lambda images: model(images)["main"]
 
 
@@ -98,7 +100,7 @@ def test_an_architecture_without_a_linear_classifier(tmp_path: Path) -> None:
         export_verified(build(SafetensorsOptions()), model, eager, IMAGES, tmp_path / "out")
     assert str(caught.value) == (
         "torchvision/squeezenet1_1 has no single linear classifier that this head could be written as\n"
-        "  where: [[export]]\n  mend:  choose an architecture that has one"
+        "  where: [[export]]\n  mend:  choose an architecture that has one, or write `export = []` for no artefact"
     )
     assert list(tmp_path.iterdir()) == []
 

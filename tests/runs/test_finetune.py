@@ -196,3 +196,22 @@ def test_a_run_that_was_moved_still_works(zoo, run, tmp_path):
     folder, _ = run
     moved = shutil.move(folder, tmp_path / "moved")
     assert zoo("evaluate", moved)[0] == 0
+
+
+def test_several_heads_train_but_have_no_native_form(zoo, recipe, tmp_path):
+    heads = ["--set", "head=[{name='one'}, {name='two', weight=0.5}]", "--set", "run.best_by=val/two/accuracy"]
+    status, _, err = zoo("finetune", recipe, "--out", "run", *heads)
+    assert (status, err) == (
+        2,
+        "error: native names hold one classifier, and there are the heads one, two\n  where: [[export]]\n"
+        "  mend:  train one head, or write `export = []` for no artefact\n",
+    )
+    assert not (tmp_path / "run").exists()
+    assert zoo("finetune", recipe, "--out", "run", *heads, "--set", "export=[]")[0] == 0
+    assert set(lines(tmp_path / "run/metrics.jsonl")[0]) >= {"val/one/accuracy", "val/two/accuracy", "val/loss"}
+    assert not (tmp_path / "run/export").exists()
+    assert zoo("export", "run") == (
+        2,
+        "",
+        "error: the run's recipe names no artefact\n  where: run/recipe.toml\n  mend:  name one with --format\n",
+    )

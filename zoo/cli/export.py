@@ -8,6 +8,7 @@ import typer
 from zoo.cli.say import JsonOption, said_aloud, say_json, say_line
 from zoo.cli.state import State
 from zoo.cli.types import RunArgument
+from zoo.errors import ZooError
 
 
 def export(
@@ -31,6 +32,8 @@ def export(
 
     with said_aloud(as_json):
         written = export_run(folder, state.registry(), formats or [], out)
+    if not written:
+        raise ZooError("the run's recipe names no artefact", where=str(folder.recipe), hint="name one with --format")
     if as_json:
         say_json([vars(artefact) for artefact in written])
         return

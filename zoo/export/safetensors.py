@@ -33,11 +33,19 @@ class Safetensors:
         self.dtype: torch.dtype = getattr(torch, options.dtype)
         self.tolerance = TOLERANCES[options.dtype]
 
-    def write(self, model: Exportable, folder: Path) -> tuple[Path, ...]:
-        """Write both files. ZooError: the architecture does not end in one linear layer, so it has no native names."""
+    def check(self, model: Exportable) -> None:
+        """Raise ZooError for several heads, and for an architecture or head that is not one linear classifier."""
+        if len(model.heads) > 1:
+            what = f"native names hold one classifier, and there are the heads {', '.join(model.heads)}"
+            raise ZooError(what, where="[[export]]", hint="train one head, or write `export = []` for no artefact")
         if f"{model.native.classifier}.weight" not in model.state:
             what = f"{model.native.identity} has no single linear classifier that this head could be written as"
-            raise ZooError(what, where="[[export]]", hint="choose an architecture that has one")
+            hint = "choose an architecture that has one, or write `export = []` for no artefact"
+            raise ZooError(what, where="[[export]]", hint=hint)
+
+    def write(self, model: Exportable, folder: Path) -> tuple[Path, ...]:
+        """Write both files. ZooError: see `check`."""
+        self.check(model)
         weights, facts = folder / "model.safetensors", folder / "model.json"
         save_file({name: self._typed(tensor) for name, tensor in model.state.items()}, weights)
         facts.write_text(json.dumps(describe(model), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -86,7 +86,7 @@ class Recipe:
             kinds.EXPORT.name: [export.table() for export in self.exports],
             kinds.CALLBACK.name: [callback.table() for callback in self.callbacks],
         }
-        return {name: table for name, table in tables.items() if table != []}
+        return tables
 
     def to_toml(self) -> str:
         """Return the recipe as TOML."""

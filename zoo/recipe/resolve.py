@@ -61,7 +61,7 @@ class _Resolver:
             data=self._one(kinds.DATA),
             freeze=self._one(kinds.FREEZE),
             device=self._one(kinds.DEVICE),
-            exports=self._many(kinds.EXPORT, self._listed(kinds.EXPORT) or [{"use": DEFAULT_EXPORT}]),
+            exports=self._many(kinds.EXPORT, self._listed(kinds.EXPORT, [{"use": DEFAULT_EXPORT}])),
             callbacks=self._many(kinds.CALLBACK, self._callbacks()),
             path=self.document.path,
         )
@@ -123,8 +123,8 @@ class _Resolver:
             return None
         return self._chosen(kind, {} if value is None else value, kind.name)
 
-    def _listed(self, kind: kinds.Kind) -> Any:
-        value = self.table.get(kind.name, [])
+    def _listed(self, kind: kinds.Kind, absent: Sequence[Any] = ()) -> Any:
+        value = self.table.get(kind.name, list(absent))
         if not isinstance(value, list):
             self._refuse(f"{kind.name!r} is a list of tables", kind.name, f"write [[{kind.name}]]")
             return []

@@ -225,12 +225,16 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Exportable:
-    """A trained model, ready to write: native names, single device, no wrapper prefixes."""
+    """A model, ready to write: native names, single device, no wrapper prefixes.
+
+    `heads` are the names of all its heads; `state` holds the first one's tensors under the native classifier.
+    """
 
     state: "Mapping[str, Tensor]"
     native: Native
     input: InputSpec
     classes: tuple[str, ...]
+    heads: tuple[str, ...] = ("main",)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -240,6 +244,10 @@ class Exporter(Protocol):
     name: str
     tolerance: float
     """Largest difference in logits from the eager model, relative to the largest logit."""
+
+    def check(self, model: Exportable) -> None:
+        """Raise ZooError when such a model cannot be written. Asked before training, so that none is in vain."""
+        ...
 
     def write(self, model: Exportable, folder: Path) -> tuple[Path, ...]:
         """Write the artefact's files into `folder` and return them."""

@@ -49,6 +49,7 @@ def finetune(
         gathered = steps.gather(recipe, input_spec(recipe, backbone, file))
         try:
             network, ledger = steps.assemble(recipe, backbone, file, gathered)
+            steps.check_exports(recipe, network, gathered.preprocess.spec)
             plan = steps.freeze(recipe, network)
             recipe, strategy = steps.tune(recipe, strategy, network, gathered)
             folder = open_folder(out, recipe.run.name, resume=resume, overwrite=overwrite)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zoo.recipe import Recipe
-from zoo.registry.contracts import Backbone, InputSpec, TargetSpec, WeightsFile
+from zoo.registry.contracts import Backbone, Exportable, InputSpec, TargetSpec, WeightsFile
 from zoo.seeds import derive
 from zoo.train.model import BACKBONE, Model, native_names, native_state
 
@@ -33,6 +33,11 @@ class Network:
     def native_state(self) -> dict[str, Tensor]:
         """Return the model's tensors (not copied) under native names."""
         return native_state(self.model, self.names)
+
+    def exportable(self, spec: InputSpec) -> Exportable:
+        """Return the model as exporters take it, with the preprocessing `spec`."""
+        native, heads = self.backbone.native, tuple(self.model.heads)
+        return Exportable(self.native_state(), native, spec, self.classes, heads)
 
 
 def image_size(recipe: Recipe) -> tuple[int, int] | None:

@@ -15,7 +15,16 @@ from zoo.errors import RunError
 from zoo.freeze import Plan, apply, make_plan
 from zoo.recipe import Recipe, load_recipe
 from zoo.registry import Registry
-from zoo.registry.contracts import Backbone, DataSource, DeviceSettings, InputSpec, RunEnded, Strategy, WeightsFile
+from zoo.registry.contracts import (
+    Backbone,
+    DataSource,
+    DeviceSettings,
+    Exporter,
+    InputSpec,
+    RunEnded,
+    Strategy,
+    WeightsFile,
+)
 from zoo.run.folder import RunFolder, environment
 from zoo.run.logs import LOGGER, tell
 from zoo.run.network import Network, build_backbone, image_size, make_network
@@ -113,6 +122,13 @@ def assemble(
     ledger = load(network.native_state(), file, table, native.classifier, network.classes, native.identity)
     LOGGER.info("%s", ledger.table())
     return network, ledger
+
+
+def check_exports(recipe: Recipe, network: Network, spec: InputSpec) -> None:
+    """Refuse now, not after training, what an exporter could not write. ZooError: see the exporter's `check`."""
+    for export in recipe.exports:
+        exporter: Exporter = export.build()
+        exporter.check(network.exportable(spec))
 
 
 def freeze(recipe: Recipe, network: Network) -> Plan:

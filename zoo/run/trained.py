@@ -1,7 +1,7 @@
 """A finished run, opened again: its best weights in a model, its preprocessing and its class names."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -147,8 +147,7 @@ def exportable(trained: Trained) -> Exportable:
         "recipe": trained.recipe.to_table(),
         "zoo": __version__,
     }
-    network = trained.network
-    return Exportable(network.native_state(), network.backbone.native, trained.preprocess.spec, network.classes, facts)
+    return replace(trained.network.exportable(trained.preprocess.spec), facts=facts)
 
 
 def _some_images(trained: Trained) -> Tensor:
