@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.cli import check, evaluate, export, finetune, listing, plugins, predict, schema
+from zoo.cli import check, evaluate, export, finetune, listing, plugins, predict, schema, weights
 from zoo.cli.say import say_error
 from zoo.cli.state import State
 from zoo.errors import EXIT_INTERRUPTED, ZooError
@@ -38,6 +38,7 @@ app.command("schema")(schema.schema)
 app.command("export")(export.export)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.add_typer(weights.app, name="weights")
 
 
 def _version(wanted: bool) -> None:
