@@ -13,7 +13,10 @@ def card_folders(recipe: Path | None) -> tuple[Path, ...]:
     """Return the folders searched for cards, in order: `weights/` here, beside the recipe's folder, and zoo's own."""
     beside = [recipe.resolve().parent.parent / "weights"] if recipe else []
     own = [_PACKAGE.parent / "weights", _PACKAGE / "_share" / "weights"]
-    return tuple(dict.fromkeys([Path("weights").resolve(), *beside, *own]))
+    found: dict[Path, Path] = {}
+    for folder in (Path("weights"), *beside, *own):
+        found.setdefault(folder.resolve(), folder)
+    return tuple(found.values())
 
 
 def weights_request(native: Native, recipe: Path | None) -> WeightsRequest:
