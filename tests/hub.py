@@ -1,6 +1,7 @@
 """A real HTTP server on 127.0.0.1 that speaks as much of the Hugging Face Hub's protocol as a download needs."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,11 +19,15 @@ TEMPLATE = "/{repo_id}/resolve/{revision}/{filename}"
 
 @dataclass
 class Hub:
-    """A hub that serves `files` by `repo/file`, at any revision of `COMMIT`; `status` replaces every answer."""
+    """A hub that serves `files` by `repo/file`, at any revision of `COMMIT`; `status` replaces every answer.
+
+    `drops` are byte counts: each download in turn ends after so many of its body.
+    """
 
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     status: int | None = None
+    drops: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
     def headers(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -56,12 +61,19 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if self.path == "/api/agent-harnesses":
                 status, body = 200, json.dumps({"harnesses": {}}).encode()
                 headers = {"Content-Length": str(len(body))}
+            wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            if send and status == 200 and wanted and body:
+                start = int(wanted[1])
+                hub.asked.append(f"from {start}")
+                status, told = 206, f"bytes {start}-{len(body) - 1}/{len(body)}"
+                body = body[start:]
+                headers = {**headers, "Content-Length": str(len(body)), "Content-Range": told}
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             if send:
-                self.wfile.write(body)
+                self.wfile.write(body[: hub.drops.pop(0) if hub.drops and body else None])
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing on stderr."""

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import get_origin
 
 import pytest
 
@@ -8,7 +9,8 @@ import zoo
 
 @pytest.mark.parametrize("name", zoo.__all__)
 def test_every_public_name_is_there_and_documented(name):
-    assert getattr(zoo, name).__doc__
+    value = getattr(zoo, name)
+    assert value.__doc__ or get_origin(value)  # an alias of a type has no docstring of its own
 
 
 def test_what_is_not_public_is_not_there():

@@ -1,6 +1,8 @@
 """Verbs that need no torch: check, list, plugins, schema, and the options before a verb."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -149,3 +151,13 @@ def test_a_shell_can_complete(capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         run([])
     assert (ended.value.code, capsys.readouterr().out) == (0, "finetune\n")
+
+
+def test_output_cut_short_is_no_failure():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zoo", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0
+    process.stderr.close()

@@ -1,6 +1,7 @@
 """`zoo weights`, on the checkpoint that ships and on changed copies of it."""
 
 import json
+from pathlib import Path
 
 import pytest
 import timm
@@ -105,3 +106,16 @@ def test_a_file_equals_its_copy_in_another_format(zoo, tiny, tmp_path):
     first, _ = tiny
     torch.save(load_file(first), tmp_path / "copy.pth")
     assert zoo("weights", "diff", first, tmp_path / "copy.pth")[0] == 0
+
+
+def test_convert_takes_the_tensors_out_of_a_file_that_asks_for_code(zoo, tiny, tmp_path):
+    first, changed = tiny
+    file = changed(lambda state: {"state_dict": state, "args": Path("somewhere")})
+    status, _, err = zoo("weights", "inspect", file)
+    assert status == 2
+    assert "pathlib" in err
+    assert "zoo weights convert" in err
+    status, out, err = zoo("weights", "convert", file, tmp_path / "safe")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0].startswith(f"wrote        {tmp_path / 'safe.safetensors'}, ")
+    assert zoo("weights", "diff", first, tmp_path / "safe.safetensors")[0] == 0

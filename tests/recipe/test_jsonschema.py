@@ -40,6 +40,8 @@ def test_a_resolved_recipe_is_accepted(validator, read):
         "freeze={use='stages'}",
         "schedule={use='cosin'}",
         "head.dropout=2",
+        "head=[]",
+        "data.image_size=0",
         "format=2",
     ],
 )

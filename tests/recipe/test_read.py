@@ -106,3 +106,8 @@ def test_what_is_not_toml_says_where(small):
 def test_a_folder_is_no_recipe(tmp_path):
     with pytest.raises(RecipeError, match=r"^cannot read the recipe .*: \[Errno 21\] Is a directory"):
         read_recipe(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_error(small):
+    small.write_bytes(b"\xef\xbb\xbf" + small.read_bytes())
+    assert read_recipe(small).table["format"] == 1

@@ -2,6 +2,8 @@ import pytest
 
 from tests.recipe.conftest import SMALL
 from zoo.errors import RecipeError, nearest
+from zoo.recipe import read_recipe, resolve
+from zoo.registry import Candidate, HeadPart, Options, Owner, hookimpl, load_registry
 from zoo.registry.builtin.architectures import known
 
 
@@ -162,3 +164,34 @@ def test_every_schedule_names_its_own_unknown_keys(read, use):
     extra = ", milestones=[0.5]" if use == "step" else ""
     (problem,) = refusal(read, SMALL, f"schedule={{use='{use}', warmpu=0.1{extra}}}")
     assert (problem.what, problem.hint) == ("[schedule] has no key 'warmpu'", "did you mean 'warmup'?")
+
+
+@pytest.mark.parametrize("size", ["0", "-5", "[32, 0]"])
+def test_an_image_has_pixels(read, size):
+    whats = [problem.what for problem in refusal(read, SMALL, f"data.image_size={size}")]
+    assert any(what.endswith("input should be greater than or equal to 1") for what in whats)
+
+
+def test_what_nothing_measures_comes_with_the_other_errors(read):
+    whats = [problem.what for problem in refusal(read, SMALL, "run.best_by=val/acc", "freeze.use=stage")]
+    assert whats == ["there is no freeze 'stage'", "run.best_by = 'val/acc': nothing measures it"]
+
+
+class ShadowOptions(Options):
+    weight: float = 3.0
+
+
+class ShadowPlugin:
+    @hookimpl
+    def zoo_heads(self):
+        return [HeadPart("shadow", build="a:b", options=ShadowOptions)]
+
+
+def test_an_option_that_a_common_key_would_hide_is_refused(small):
+    registry = load_registry(candidates=[Candidate(Owner("shadows", "1", "shadow"), ShadowPlugin)])
+    with pytest.raises(RecipeError) as caught:
+        resolve(read_recipe(small, ["head={use='shadow', weight=2}", "run.best_by=val/loss"]), registry)
+    assert str(caught.value) == (
+        "head 'shadow' has options named like keys of every [head]: weight\n"
+        "  where: --set head={use='shadow', weight=2}\n  mend:  its author must rename them"
+    )

@@ -154,3 +154,12 @@ def test_zoos_own_parts_come_through_the_same_hooks():
     assert {part.kind.name for part in plugin.parts} == {
         "backbone", "head", "weights", "data", "freeze", "device", "export", "callback",
     }  # fmt: skip
+
+
+def test_a_spoilt_entry_point_file_costs_nobody_anything(tmp_path, monkeypatch):
+    info = tmp_path / "spoilt-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spoilt\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[console_scripts]\nno equals sign\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [found for found in entry_point_candidates() if found.owner.distribution == "spoilt"] == []

@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from typing import ClassVar
 
 import pytest
 import timm
 import tomli
 import torch
 from safetensors.torch import load_file
+
+from zoo import CallbackPart, finetune, hookimpl, load_recipe, load_registry
+from zoo.registry import Candidate, Owner
 
 
 def lines(path):
@@ -153,7 +157,7 @@ def test_a_resume_with_more_epochs_must_say_so(zoo, recipe, run):
     assert (status, err) == (
         2,
         f"error: the recipe is not the run's: run.epochs\n  where: {folder}/recipe.toml\n"
-        "  mend:  start a new run, or name the change: --set run.epochs=…\n",
+        "  mend:  give the run's own recipe, or name the change: --set run.epochs=…\n",
     )
     status, _, err = zoo("finetune", recipe, "--out", folder, "--resume", "--set", "run.epochs=3")
     assert (status, err) == (0, "")
@@ -215,3 +219,46 @@ def test_several_heads_train_but_have_no_native_form(zoo, recipe, tmp_path):
         "",
         "error: the run's recipe names no artefact\n  where: run/recipe.toml\n  mend:  name one with --format\n",
     )
+
+
+def test_two_exporters_of_one_kind_both_stay(zoo, recipe, tmp_path):
+    exports = "export=[{use='safetensors'}, {use='safetensors', dtype='bfloat16'}]"
+    assert zoo("finetune", recipe, "--out", "run", "--set", exports, "--set", "run.epochs=1")[0] == 0
+    names = ("safetensors", "safetensors-2")
+    first, second = (load_file(tmp_path / "run/export" / name / "model.safetensors") for name in names)
+    assert (first["fc.weight"].dtype, second["fc.weight"].dtype) == (torch.float32, torch.bfloat16)
+    status, out, _ = zoo("export", "run", "--format", "safetensors", "--json", "--out", "again")
+    assert (status, len(json.loads(out))) == (0, 2)
+
+
+class Bell:
+    """A callback that notes what it is told at the end of a run."""
+
+    heard: ClassVar[list[str]] = []
+
+    @hookimpl
+    def run_ended(self, event):
+        self.heard.append(event.reason)
+
+    @hookimpl
+    def artefact_written(self, event):
+        self.heard.append(event.exporter)
+
+
+def make_bell(options, folder):
+    return Bell()
+
+
+class BellPlugin:
+    """What a distribution's entry point would name."""
+
+    @hookimpl
+    def zoo_callbacks(self):
+        return [CallbackPart("bell", build="tests.runs.test_finetune:make_bell")]
+
+
+def test_a_callback_hears_of_every_artefact(recipe, tmp_path):
+    registry = load_registry(candidates=[Candidate(Owner("bells", "1", "bell"), BellPlugin)])
+    belled = load_recipe(recipe, registry, ["callback=[{use='bell'}]", "run.epochs=1"])
+    finetune(belled, tmp_path / "run", registry=registry)
+    assert Bell.heard == ["finished", "safetensors"]

@@ -134,3 +134,40 @@ def test_two_callbacks_of_one_kind_both_count(zoo, recipe):
     status, out, _ = zoo("finetune", recipe, "--set", stops, "--set", "run.epochs=4")
     assert status == 0
     assert "stopped: val/accuracy has not improved for 1 epoch)" in out
+
+
+def test_an_unknown_optimiser_and_one_that_needs_another_loop(zoo, recipe, tmp_path):
+    for name in ("adamm", "sparseadam", "lbfgs"):
+        err = refused(zoo, tmp_path, recipe, "--set", f"optim.use={name}")
+        assert err.startswith(f"error: there is no optimiser '{name}'\n  where: optim.use\n  mend:  ")
+
+
+def test_why_a_run_failed_stands_in_its_log(zoo, recipe, tmp_path):
+    assert zoo("finetune", recipe, "--out", "run", "--set", "optim={use='sgd', lr=1e8}")[0] == 2
+    assert " ended        the loss is " in (tmp_path / "run/log.txt").read_text()
+
+
+def test_an_artefact_that_cannot_be_written(zoo, recipe, tmp_path):
+    assert zoo("finetune", recipe, "--out", "run", "--set", "run.epochs=1")[0] == 0
+    (tmp_path / "taken").write_text("a file")
+    status, _, err = zoo("export", "run", "--out", "taken")
+    assert (status, err) == (
+        2,
+        "error: safetensors: the artefact cannot be written: [Errno 17] File exists: 'taken'\n"
+        "  where: taken/safetensors\n  mend:  mend this, then `zoo export RUN`\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["rprop", "madgrad"])
+def test_an_optimiser_that_moves_what_is_frozen(zoo, recipe, tmp_path, name):
+    sets = ["--set", "freeze={use='zero-lr'}", "--set", f"optim={{use='{name}'}}"]
+    status, _, err = zoo("finetune", recipe, "--out", "run", *sets)
+    assert status == 2
+    first, where, mend = err.splitlines()
+    assert first.startswith("error: backbone.")
+    assert first.endswith(" is frozen and has moved by step 4")
+    assert where == "  where: [freeze]"
+    assert mend.startswith(
+        '  mend:  leave it out of the optimiser (freeze.use = "stages" or "head"), or choose another'
+    )
+    assert not (tmp_path / "run/checkpoints").exists()

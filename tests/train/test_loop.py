@@ -15,7 +15,7 @@ from tests.train.tiny import make_loop, resumed
 from zoo.errors import Interrupted, RunError
 from zoo.freeze.policies import head
 from zoo.recipe.schema import CheckpointTable
-from zoo.registry.contracts import DeviceSettings, EpochStarted, Evaluated, RunEnded, StepEnded
+from zoo.registry.contracts import CheckpointSaved, DeviceSettings, EpochStarted, Evaluated, RunEnded, StepEnded
 from zoo.registry.hookspecs import hookimpl
 from zoo.registry.parts import NoOptions
 from zoo.train.loop import Loop, count_pieces
@@ -342,3 +342,24 @@ def test_random_numbers_that_a_callback_draws_change_nothing(tmp_path: Path) -> 
     assert_same(calm, noisy)
     name = "model/heads.main.linear.weight"
     assert not torch.equal(everything(calm)[name], everything(other)[name])
+
+
+class CtrlCAfterAnEpoch:
+    """Presses Ctrl-C when an epoch's last step and its evaluation are done."""
+
+    @hookimpl
+    def checkpoint_saved(self, event: CheckpointSaved) -> None:
+        if event.step == STEPS:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_after_an_epoch_s_last_step_costs_no_further_step(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path, callbacks={"ctrl-c": CtrlCAfterAnEpoch()})
+    with pytest.raises(Interrupted, match=f"^stopped after step {STEPS}, saved in "):
+        loop.fit()
+    assert [path.name for path in loop.job.checkpoints.paths()] == [f"step-{STEPS:08d}"]
+    again = resumed(tmp_path)
+    again.fit()
+    whole = make_loop(tmp_path / "whole")
+    whole.fit()
+    assert_same(whole, again)

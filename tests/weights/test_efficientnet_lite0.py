@@ -39,7 +39,9 @@ def test_all_296_tensors_are_accounted_for(file: WeightsFile, model: nn.Module) 
         "loaded       294 tensors, 3,413,073 elements; backbone 3,413,073 of 3,413,073 elements, 100 %\n"
         "renamed      294 by the card's or recipe's rename rules\n"
         'dropped      2 (_fc.weight, _fc.bias): head = "reset"\n'
-        'initialised  2 (classifier.weight, classifier.bias): head = "reset"'
+        'initialised  2 (classifier.weight, classifier.bias): head = "reset"\n'
+        "flagged      28 (bn1.running_var, blocks.0.0.bn1.running_var, blocks.1.0.bn1.running_var, "
+        "blocks.1.0.bn2.running_var, …): running_var <= 0"
     )
 
 

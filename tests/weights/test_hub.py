@@ -1,6 +1,7 @@
 """The hub source against a real HTTP server that speaks the hub's protocol, and against none."""
 
 import socket
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +10,7 @@ from time import monotonic
 import pytest
 import tomli_w
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save
 from torch import Tensor
 
@@ -50,6 +52,25 @@ def test_a_file_is_downloaded(served: Hub, request_: WeightsRequest, tensors: di
     read = read_tensors(found.path)
     assert all(torch.equal(read[key], tensors[key]) for key in tensors)
     assert f"GET /{_url(served).split('/', 3)[3]}" in served.asked
+
+
+def test_a_broken_download_comes_whole(served: Hub, request_: WeightsRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 64)
+    served.drops = [100]
+    found = source.build(OPTIONS, request_)
+    assert found.path.read_bytes() == served.files[FILE]
+    assert "from 64" in served.asked
+
+
+def test_wrong_bytes_are_refused_when_they_are_read(served: Hub, request_: WeightsRequest) -> None:
+    right = sha256(served.files[FILE]).hexdigest()
+    served.files[FILE] = save({"conv.weight": torch.zeros(1)})
+    found = source.build(HubOptions(repo="zoo/tiny", sha256=right), request_)
+    with pytest.raises(WeightsError) as caught:
+        read_tensors(found.path, found.sha256)
+    wrong = sha256(served.files[FILE]).hexdigest()
+    assert str(caught.value).splitlines()[0] == f"model.safetensors has sha256 {wrong}, not {right}"
 
 
 @pytest.mark.parametrize("offline", [True, False])

@@ -71,7 +71,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"x")
     assert _refusal(path) == (
         f"x.onnx is no kind of checkpoint that zoo reads\n  where: {path}\n"
-        "  mend:  one of: .safetensors, .pth, .pt, .bin, .tar, .ckpt"
+        "  mend:  one of: .safetensors, .pth, .pt, .bin, .tar, .ckpt, .npz, .index.json"
     )
 
 
@@ -137,7 +137,7 @@ def test_code_is_never_run_and_all_of_it_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.ones(2)}, "args": argparse.Namespace(lr=1), "more": _Custom()}, path)
     assert _refusal(path) == (
         f"x.pth asks for code to be run: argparse.Namespace, {_Custom.__module__}._Custom\n  where: {path}\n"
-        "  mend:  have its author save the tensors alone: torch.save(model.state_dict(), path), or safetensors"
+        "  mend:  `zoo weights convert x.pth OUT` writes its tensors alone and runs none of it"
     )
 
 

@@ -1,6 +1,5 @@
 """`zoo`: the command, its verbs, and how failures end."""
 
-import os
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -9,7 +8,7 @@ from typer.core import TyperGroup
 
 from zoo import __version__
 from zoo.cli import check, evaluate, export, finetune, listing, plugins, predict, schema, weights
-from zoo.cli.say import say_error
+from zoo.cli.say import cut_short, say_error
 from zoo.cli.state import State
 from zoo.errors import EXIT_INTERRUPTED, ZooError
 
@@ -71,12 +70,12 @@ def run(arguments: list[str] | None = None) -> int:
     except ZooError as error:
         say_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except typer.Abort:
-        return EXIT_INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort):
+        status = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  some versions of typer carry a click of their own: no class to name
         return _refused_by_click(error)
+    if status == EXIT_INTERRUPTED:  # some versions of typer answer Ctrl-C with it
+        typer.echo("interrupted", err=True)
     return status if isinstance(status, int) else 0
 
 
@@ -91,10 +90,7 @@ def _refused_by_click(error: Exception) -> int:
 
 def main() -> NoReturn:
     """Entry point of the `zoo` command. Output cut short by its reader (`zoo … | head`) is no failure."""
-    try:
-        status = run()
+    status = run()
+    with cut_short():
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     sys.exit(status)

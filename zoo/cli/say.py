@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,18 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for script
 
 
 def say(text: str = "") -> None:
-    """Print a line."""
-    typer.echo(text)
+    """Print a line, unless nobody reads standard output any more."""
+    with cut_short():
+        typer.echo(text)
+
+
+@contextmanager
+def cut_short() -> Iterator[None]:
+    """When the reader of standard output has gone (`zoo … | head`), send this and all that follows nowhere."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_line(label: str, text: str) -> None:
@@ -51,7 +62,8 @@ class _Lines(logging.Handler):
     """Prints what zoo logs; `print` finds the standard output of the moment, which a live bar may have redirected."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stdout, flush=True)
+        with cut_short():  # a run goes on without its reader: log.txt has it all
+            print(self.format(record), file=sys.stdout, flush=True)
 
 
 @contextmanager

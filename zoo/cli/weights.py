@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint.")]
 OtherArgument = Annotated[Path, typer.Argument(metavar="OTHER", help="Another checkpoint.")]
 
+WhichOption = Annotated[str | None, typer.Option(help="Which set of weights, where there are several: raw, ema, …")]
+
 app = typer.Typer(help="Look into checkpoints, and hold them against a model or each other.", no_args_is_help=True)
 
 
@@ -75,6 +77,31 @@ def diff(file: FileArgument, other: OtherArgument, as_json: JsonOption = False) 
         _say_difference(found)
     if not found.is_identical():
         raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    file: FileArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="OUT.safetensors and OUT.json are written.")],
+    which: WhichOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the tensors out of a file that asks for code to be run, without running any, into safetensors and JSON.
+
+    Example: zoo weights convert old.pth old
+    """
+    from zoo.weights.convert import convert as write
+
+    converted = write(file, out, which)
+    if as_json:
+        say_json(converted.as_dict())
+        return
+    say_line("wrote", f"{converted.weights}, {converted.tensors:,} tensors, {converted.elements:,} elements")
+    say_line("record", str(converted.record))
+    for dropped in converted.dropped:
+        say_line("dropped", f"{dropped.key}: {dropped.why}")
+    if converted.named:
+        say_line("not run", ", ".join(converted.named))
 
 
 def _plain(found: Any) -> dict[str, Any]:

@@ -31,6 +31,11 @@ class Plan:
         """Return the names of the parameters that move."""
         return frozenset(name for name, rate in self.rates.items() if rate)
 
+    def frozen(self, model: nn.Module) -> tuple[str, ...]:
+        """Return the names of the parameters that do not move, and of the buffers of the fixed norms."""
+        buffers = (name for name, _ in model.named_buffers() if name.rpartition(".")[0] in self.fixed_norms)
+        return (*(name for name, rate in self.rates.items() if not rate), *buffers)
+
 
 def make_plan(model: nn.Module, stages: Sequence[str], policy: FreezePolicy, bn: BatchNormRule, epoch: int) -> Plan:
     """Return the plan of `epoch`. ZooError: the policy left a parameter out, named one too many, or nothing trains."""

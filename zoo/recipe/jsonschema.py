@@ -35,7 +35,7 @@ def _kind_schema(kind: kinds.Kind, registry: Registry, definitions: dict[str, An
     if not kind.many:
         return {"oneOf": tables}
     items = {"type": "array", "items": {"oneOf": tables}}
-    return {"oneOf": [*tables, items]} if kind is kinds.HEAD else items
+    return {"oneOf": [*tables, {**items, "minItems": 1}]} if kind is kinds.HEAD else items
 
 
 def _part_schema(kind: kinds.Kind, part: Part, definitions: dict[str, Any]) -> dict[str, Any]:

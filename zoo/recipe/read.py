@@ -54,7 +54,7 @@ def read_recipe(path: Path, sets: Iterable[str] = ()) -> Document:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors put a byte-order mark
     except FileNotFoundError:
         near = ", ".join(sorted(str(found) for found in path.parent.glob("*.toml"))[:8])
         raise RecipeError(f"there is no recipe {str(path)!r}", hint=f"here are {near}" if near else "") from None

@@ -65,7 +65,7 @@ class _Resolver:
             callbacks=self._many(kinds.CALLBACK, self._callbacks()),
             path=self.document.path,
         )
-        if not self.problems:
+        if recipe.run and recipe.heads and all(head and head.common for head in recipe.heads):
             self._check_best_by(recipe)
         if self.problems:
             raise RecipeError.of(self.problems)
@@ -173,6 +173,10 @@ class _Resolver:
         own = {name: value for name, value in table.items() if name not in shared.model_fields and name != "use"}
         common = {name: value for name, value in table.items() if name in shared.model_fields}
         known = {*shared.model_fields, *model.model_fields}
+        hidden = sorted({"use", *shared.model_fields} & set(model.model_fields))
+        if hidden:
+            what = f"{kind.name} {table.get('use', kind.default)!r} has options named like keys of every [{kind.name}]"
+            self._refuse(f"{what}: {', '.join(hidden)}", key, "its author must rename them")
         return self._validate(shared, common, key, known), self._validate(model, own, key, known)
 
     def _check_best_by(self, recipe: Recipe) -> None:

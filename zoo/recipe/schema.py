@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 FORMAT = 1
 
 Unit = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(ge=1)]
 
 
 class Table(BaseModel):
@@ -134,12 +135,14 @@ class WeightsTable(Table):
     """What becomes of the checkpoint's own classifier: dropped, kept as it is, or its rows taken by class name."""
     may_miss: list[str] = []
     """Globs of backbone tensors that the checkpoint need not have."""
+    which: str | None = Field(None, min_length=1, pattern=r"^[^.]+(\.[^.]+)*$")
+    """Which set of weights, where the checkpoint holds several: "raw", "ema", or one's own name there ("teacher")."""
 
 
 class DataTable(Table):
     """Keys of `[data]`, whatever the source."""
 
-    image_size: int | tuple[int, int] | None = None
+    image_size: Pixels | tuple[Pixels, Pixels] | None = None
     """Pixels, one side or (height, width); what the weights expect when left out."""
     augment: Literal["none", "flip", "standard", "randaugment", "trivial"] = "none"
     """Random changes to training images. "standard" is random resized crop and flip."""

@@ -76,12 +76,18 @@ def entry_point_candidates() -> list[Candidate]:
     """Return what the installed distributions name in the entry-point group `zoo`, ordered by distribution and name."""
     found: dict[tuple[str, str], Candidate] = {}
     for distribution in metadata.distributions():
-        for point in distribution.entry_points:
-            if point.group != GROUP:
-                continue
+        for point in _entry_points(distribution):
             owner = Owner(distribution.name or "unknown", distribution.version or "unknown", point.name)
             found.setdefault((owner.distribution, owner.plugin), Candidate(owner, point.load))
     return [found[key] for key in sorted(found)]
+
+
+def _entry_points(distribution: metadata.Distribution) -> list[metadata.EntryPoint]:
+    """Those of the group `zoo`; none where the file is spoilt, which need not be a plugin's."""
+    try:
+        return [point for point in distribution.entry_points if point.group == GROUP]
+    except (ValueError, TypeError, OSError):
+        return []
 
 
 def discover(candidates: Iterable[Candidate], blocked: Sequence[str] = ()) -> tuple[Plugin, ...]:

@@ -156,7 +156,7 @@ class RunEvents:
 
     @hookspec
     def artefact_written(self, event: contracts.ArtefactWritten) -> None:
-        """An artefact was written and verified."""
+        """An artefact was written and verified, after the run ended."""
 
     @hookspec
     def run_ended(self, event: contracts.RunEnded) -> None:

@@ -11,7 +11,9 @@ from zoo.run import steps
 from zoo.run.folder import check_folder, existing_folder, open_folder
 from zoo.run.logs import run_log
 from zoo.run.network import input_spec
+from zoo.run.resume import go_on, keep_to
 from zoo.run.trained import export_run
+from zoo.train.optim import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def finetune(
     registry = registry or load_registry()
     check_folder(out, resume=resume, overwrite=overwrite)
     if resume and out:
-        recipe = steps.keep_to(recipe, existing_folder(out), registry, changes)
+        recipe = keep_to(recipe, existing_folder(out), registry, changes)
     with run_log() as log:
         strategy = steps.place(recipe)
         backbone, file = steps.fetch(recipe)
@@ -52,10 +54,17 @@ def finetune(
             steps.check_exports(recipe, network, gathered.preprocess.spec)
             plan = steps.freeze(recipe, network)
             recipe, strategy = steps.tune(recipe, strategy, network, gathered)
+            optimizer = make_optimizer(recipe.optim, network.model, plan.rates)
             folder = open_folder(out, recipe.run.name, resume=resume, overwrite=overwrite)
             log.open(folder.path / "log.txt")
+            loop = steps.prepare(recipe, folder, strategy, network, plan, optimizer, gathered, file)
+            if resume:
+                go_on(loop, changes)
             steps.write_facts(folder, recipe, strategy, ledger, gathered)
-            ended = steps.fit(recipe, folder, strategy, network, plan, gathered, file, resume)
+            ended = steps.fit(loop, folder)
         finally:
             gathered.close()
-        return Result(folder.path, ended, export_run(folder, registry))
+        artefacts = export_run(folder, registry)
+        for artefact in artefacts:
+            loop.job.events.artefact_written(event=artefact)
+        return Result(folder.path, ended, artefacts)

@@ -70,8 +70,10 @@ def check_folder(out: Path | None, *, resume: bool = False, overwrite: bool = Fa
     """Refuse a folder that a run cannot use, before any work is done; nothing is changed.
 
     RunError: `out` is used and neither `resume` nor `overwrite` is given, or holds what is not a run's; or there is
-    nothing to resume.
+    nothing to resume; or both are given.
     """
+    if resume and overwrite:
+        raise RunError("--resume goes on with a run and --overwrite removes it", hint="leave out one of them")
     if out is None:
         if resume or overwrite:
             raise RunError("which run? --resume and --overwrite need its folder", hint="add --out RUN")

@@ -39,13 +39,17 @@ class RunLog(MemoryHandler):
 
 @contextmanager
 def run_log() -> Iterator[RunLog]:
-    """Collect what is logged under `zoo` for the length of a run."""
+    """Collect what is logged under `zoo` for the length of a run, and why it ended when it fails."""
     handler = RunLog()
     level = LOGGER.level
     LOGGER.setLevel(logging.INFO)
     LOGGER.addHandler(handler)
     try:
         yield handler
+    except BaseException as error:
+        reason = str(error) or type(error).__name__
+        handler.emit(logging.makeLogRecord({"msg": "%-12s %s", "args": ("ended", reason), "levelno": logging.INFO}))
+        raise
     finally:
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(level)

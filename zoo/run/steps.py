@@ -1,20 +1,19 @@
 """The steps of a run, a function each, in the order in which `finetune` takes them."""
 
+import hashlib
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from zoo.callbacks import make_events
 from zoo.data import Mix, Preprocess, TrainBatches, ValBatches, check_classes
 from zoo.devices.measure import choose_settings, describe, is_open
-from zoo.errors import RunError
 from zoo.freeze import Plan, apply, make_plan
-from zoo.recipe import Recipe, load_recipe
-from zoo.registry import Registry
+from zoo.recipe import Recipe
 from zoo.registry.contracts import (
     Backbone,
     DataSource,
@@ -22,6 +21,7 @@ from zoo.registry.contracts import (
     Exporter,
     InputSpec,
     RunEnded,
+    Split,
     Strategy,
     WeightsFile,
 )
@@ -30,7 +30,6 @@ from zoo.run.logs import LOGGER, tell
 from zoo.run.network import Network, build_backbone, image_size, make_network
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
-from zoo.train.optim import make_optimizer
 from zoo.weights.ledger import Ledger
 from zoo.weights.load import load
 from zoo.weights.places import weights_request
@@ -52,34 +51,6 @@ class Gathered:
         """End the worker processes."""
         self.train.close()
         self.val.close()
-
-
-def keep_to(recipe: Recipe, folder: RunFolder, registry: Registry, changes: Sequence[str]) -> Recipe:
-    """Return the recipe for a resume: the run's own, with `changes`. RunError: `recipe` differs from it elsewhere.
-
-    What the recipe leaves to measuring ("auto") is no difference: the run's recipe has what was measured.
-    """
-    kept = load_recipe(folder.recipe, registry)
-    different = [
-        key
-        for key, old, new in differences(kept.to_table(), recipe.to_table())
-        if new != "auto" and not any(key == change or key.startswith(f"{change}.") for change in changes)
-    ]
-    if different:
-        hint = f"start a new run, or name the change: --set {different[0]}=…"
-        raise RunError(f"the recipe is not the run's: {', '.join(different)}", where=str(folder.recipe), hint=hint)
-    measured = kept.device.common
-    settings = {"precision": measured.precision, "channels_last": measured.channels_last}
-    return recipe.with_device(**settings)
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """Return (dotted key, old value, new value) wherever two plain tables differ; what is absent counts as None."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted({*old, *new})
-        found = [differences(old.get(name), new.get(name), f"{key}.{name}".lstrip(".")) for name in names]
-        return [difference for group in found for difference in group]
-    return [] if old == new else [(key, old, new)]
 
 
 def place(recipe: Recipe) -> Strategy:
@@ -176,24 +147,23 @@ def write_facts(
     folder.write_lines("recipe.toml", [recipe.to_toml().rstrip()])
 
 
-def fit(
+def prepare(
     recipe: Recipe,
     folder: RunFolder,
     strategy: Strategy,
     network: Network,
     plan: Plan,
+    optimizer: Optimizer,
     gathered: Gathered,
     file: WeightsFile | None,
-    resume: bool,
-) -> RunEnded:
-    """Train, from the newest whole checkpoint when resuming. RunError: see `Loop.fit`."""
-    optimizer = make_optimizer(recipe.optim, network.model, plan.rates)
+) -> Loop:
+    """Return the training loop, at the run's first step."""
     callbacks = {
         f"{callback.part.name} (callback.{index})": callback.build(folder.path)
         for index, callback in enumerate(recipe.callbacks)
     }
     data = recipe.data.common
-    loop = Loop(
+    return Loop(
         Job(
             run=recipe.run,
             optim=recipe.optim,
@@ -210,35 +180,44 @@ def fit(
             checkpoints=Checkpoints(folder.checkpoints, recipe.checkpoint.keep),
             directions=recipe.directions(),
             events=make_events(callbacks),
-            facts=facts(network, gathered.preprocess.spec, file),
+            frozen=plan.frozen(network.model),
+            facts=facts(network, gathered, file),
             resume_command=shlex.join(["zoo", "finetune", str(folder.recipe), "--out", str(folder.path), "--resume"]),
         )
     )
-    if resume:
-        _go_on(loop)
-    ended = loop.fit()
-    bad = [*gathered.train.bad, *gathered.val.bad]
-    if bad:
-        folder.write_lines("bad_images.txt", [f"{image.identity}\t{image.reason}" for image in bad])
-        tell("skipped", f"{len(bad)} images that cannot be decoded, listed in {folder.path / 'bad_images.txt'}")
-    return ended
 
 
-def _go_on(loop: Loop) -> None:
-    checkpoints = loop.job.checkpoints
-    for fault in checkpoints.damaged():
-        tell("damaged", f"{fault}; passed over")
-    newest = checkpoints.newest()
-    if newest is None:
-        tell("resume", "no whole checkpoint yet: from the start")
-        return
-    loop.load(newest)
-    tell("resume", f"{newest.path.name}: epoch {loop.progress.epoch + 1}, step {loop.progress.step}")
+def fit(loop: Loop, folder: RunFolder) -> RunEnded:
+    """Train, and list the images that were skipped, however it ends. RunError: see `Loop.fit`."""
+    try:
+        return loop.fit()
+    finally:
+        bad = [*loop.job.train.bad, *loop.job.val.bad]
+        if bad:
+            folder.write_lines("bad_images.txt", [f"{image.identity}\t{image.reason}" for image in bad])
+            tell("skipped", f"{len(bad)} images that cannot be decoded, listed in {folder.path / 'bad_images.txt'}")
 
 
-def facts(network: Network, spec: InputSpec, file: WeightsFile | None) -> dict[str, Any]:
-    """Return what travels with the weights in every checkpoint: class names, preprocessing, what they started from."""
+def facts(network: Network, gathered: Gathered, file: WeightsFile | None) -> dict[str, Any]:
+    """Return what travels with the weights in every checkpoint: class names, preprocessing, what they started from.
+
+    `images` tells whether a resume draws the same ones.
+    """
     base = None
     if file:
         base = {"origin": file.origin, "sha256": file.sha256, "licence": file.licence}
-    return {"classes": list(network.classes), "input": asdict(spec), "base_weights": base}
+    source = gathered.source
+    return {
+        "classes": list(network.classes),
+        "input": asdict(gathered.preprocess.spec),
+        "images": [_fingerprint(source.train), _fingerprint(source.val)],
+        "base_weights": base,
+    }
+
+
+def _fingerprint(split: Split) -> str:
+    """How many images, and a digest of their names and classes in order."""
+    digest = hashlib.sha256()
+    for index in range(len(split)):
+        digest.update(f"{split.identity(index)}\0{split.target(index)}\n".encode("utf-8", "surrogateescape"))
+    return f"{len(split)} ({digest.hexdigest()[:12]})"

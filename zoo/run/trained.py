@@ -103,20 +103,33 @@ def export_run(
     """Write a run's artefacts, each read back and compared with the model on validation images.
 
     `formats` chooses among the recipe's exporters (all when empty); `out` is the folder for them (the run's when None).
+    Each has a folder of its name there; a second one of that name gets `NAME-2`.
     """
     trained = load_trained(folder, registry)
     chosen = _chosen_exports(trained.recipe, registry, formats)
+    if not chosen:
+        return ()
     model = exportable(trained)
     images = _some_images(trained)
-    return tuple(_export(export, model, trained.logits, images, out or folder.export) for export in chosen)
+    paths = [(out or folder.export) / name for name in _distinct([export.part.name for export in chosen])]
+    return tuple(_export(*pair, model, trained.logits, images) for pair in zip(chosen, paths, strict=True))
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    earlier = [names[:index].count(name) for index, name in enumerate(names)]
+    return [f"{name}-{count + 1}" if count else name for name, count in zip(names, earlier, strict=True)]
 
 
 def _chosen_exports(recipe: Recipe, registry: Registry, formats: Sequence[str]) -> list[Chosen[Any]]:
     """The recipe's exporters of those names; one that it does not have, with its defaults."""
     if not formats:
         return list(recipe.exports)
-    named = {export.part.name: export for export in recipe.exports}
-    return [named.get(name) or _with_defaults(registry.find(kinds.EXPORT, name)) for name in formats]
+    named = {name: [export for export in recipe.exports if export.part.name == name] for name in formats}
+    return [
+        export
+        for name, found in named.items()
+        for export in found or [_with_defaults(registry.find(kinds.EXPORT, name))]
+    ]
 
 
 def _with_defaults(owned: OwnedPart) -> Chosen[Any]:
@@ -128,10 +141,10 @@ def _with_defaults(owned: OwnedPart) -> Chosen[Any]:
 
 
 def _export(
-    chosen: Chosen[Any], model: Exportable, eager: Callable[[Tensor], Tensor], images: Tensor, parent: Path
+    chosen: Chosen[Any], path: Path, model: Exportable, eager: Callable[[Tensor], Tensor], images: Tensor
 ) -> ArtefactWritten:
-    written = export_verified(chosen.build(), model, eager, images, parent / chosen.part.name)
-    tell("artefact", f"{written.files[0]} (logits equal to {written.difference:.1g})")
+    written = export_verified(chosen.build(), model, eager, images, path)
+    tell("artefact", f"{written.files[0]} (read back: logits differ by {written.difference:.1g})")
     return written
 
 

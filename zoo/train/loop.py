@@ -36,6 +36,7 @@ from zoo.train.model import Model
 from zoo.train.optim import set_rate
 from zoo.train.optim_state import load_optimizer, optimizer_numbers, optimizer_tensors
 from zoo.train.schedule import factor
+from zoo.train.still import check_still, checksums
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Job:
     directions: dict[str, Direction]
     events: Any
     """The hook caller of the run's callbacks (`zoo.registry.hookspecs.RunEvents`)."""
+    frozen: tuple[str, ...] = ()
+    """Names of the parameters and buffers that must not move."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What travels with the weights in every checkpoint."""
     resume_command: str = "zoo finetune … --resume"
@@ -88,6 +91,7 @@ class Loop:
         self._wrapped = job.strategy.wrap(job.model)
         self._ema = ModelEmaV3(job.model, decay=job.run.ema, foreach=True) if job.run.ema else None
         self._losses = LateLoss()
+        self._frozen: dict[str, int] = {}
         self._sum = torch.zeros((), dtype=torch.float32, device=job.strategy.device)
         self._stop = _StopRequest()
 
@@ -104,6 +108,7 @@ class Loop:
         """
         started = perf_counter()
         reason = "finished"
+        self._frozen = checksums(self.job.model, self.job.frozen)
         try:
             self.job.events.run_started(event=self._start_event())
             with self._stop.listen():
@@ -117,12 +122,18 @@ class Loop:
         return ended
 
     def _epochs(self) -> str | None:
+        """Asked before an epoch, not after: a run that had stopped stops at once when it is resumed."""
         while self.progress.epoch < self.job.run.epochs:
-            self._epoch(self.progress.epoch)
-            reason: str | None = self.job.events.should_stop(history=tuple(self.progress.history))
+            reason = self._reason_to_stop()
             if reason:
                 return f"stopped: {reason}"
+            self._epoch(self.progress.epoch)
         return None
+
+    def _reason_to_stop(self) -> str | None:
+        history = tuple(self.progress.history)
+        reason: str | None = self.job.events.should_stop(history=history) if history else None
+        return reason
 
     def _epoch(self, epoch: int) -> None:
         self.job.model.train()
@@ -131,7 +142,9 @@ class Loop:
             self._step(batch)
             self._after_step()
         self._losses.drain()
-        self._evaluate(epoch)
+        path = self._evaluate(epoch)
+        if self._stop.asked and self.progress.epoch < self.job.run.epochs:
+            raise self._interrupted(path)
 
     def _step(self, batch: Batch) -> None:
         job, progress = self.job, self.progress
@@ -178,13 +191,15 @@ class Loop:
         every = self.job.checkpoint.every
         if self._stop.asked:
             self._losses.drain()
-            path = self._save()
-            raise Interrupted(f"stopped after step {self.progress.step}, saved in {path}", hint=self.job.resume_command)
+            raise self._interrupted(self._save())
         if every != "epoch" and self.progress.step % every == 0:
             self._losses.drain()
             self._save()
 
-    def _evaluate(self, epoch: int) -> None:
+    def _interrupted(self, path: Path) -> Interrupted:
+        return Interrupted(f"stopped after step {self.progress.step}, saved in {path}", hint=self.job.resume_command)
+
+    def _evaluate(self, epoch: int) -> Path:
         job, progress = self.job, self.progress
         train = {"train/loss": float(job.strategy.reduce(self._sum)) / max(1, progress.images)}
         val = evaluate(self.evaluated, job.val, job.normalise, job.strategy, lambda: job.val_images - len(job.val.bad))
@@ -193,8 +208,9 @@ class Loop:
         progress.history.append(evaluated)
         progress.epoch, progress.step_in_epoch, progress.images = epoch + 1, 0, 0
         self._sum.zero_()
-        self._save(evaluated.best)
+        path = self._save(evaluated.best)
         job.events.evaluated(event=evaluated)
+        return path
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best()
@@ -209,6 +225,7 @@ class Loop:
     def _save(self, best: bool = False) -> Path:
         job = self.job
         check_finite(job.model, self.progress.step)
+        check_still(job.model, self._frozen, self.progress.step)
         tensors = {"model": job.model.state_dict(), "optimizer": optimizer_tensors(job.optimizer)}
         if self._ema:
             tensors["ema"] = self._ema.module.state_dict()

@@ -12,11 +12,14 @@ from zoo.errors import ZooError, nearest
 from zoo.recipe.schema import OptimTable
 from zoo.registry.contracts import Rates
 
+UNFIT = (Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)
+"""The base class, one that computes the loss itself, and one for sparse gradients."""
+
 
 def torch_optimizers() -> dict[str, type[Optimizer]]:
-    """Return torch's optimisers by lower-case name."""
+    """Return torch's optimisers by lower-case name, those that the loop can step."""
     found = {name.lower(): value for name, value in vars(torch.optim).items() if inspect.isclass(value)}
-    return {name: value for name, value in found.items() if issubclass(value, Optimizer) and value is not Optimizer}
+    return {name: value for name, value in found.items() if issubclass(value, Optimizer) and value not in UNFIT}
 
 
 def optimizer_names() -> list[str]:

@@ -13,6 +13,7 @@ from zoo.weights.draft import Draft, require_complete, require_finite
 from zoo.weights.ledger import Entry, Ledger, Status
 from zoo.weights.names import Match
 from zoo.weights.reading import Checkpoint
+from zoo.weights.values import flag
 
 COUNTER = "num_batches_tracked"
 RESET = 'head = "reset"'
@@ -34,6 +35,8 @@ def account(
         _place(draft, match, checkpoint)
     for name in checkpoint.others:
         draft.add("dropped", name, None, "not a tensor", 0)
+    for name, elements in (checkpoint.outside or {}).items():
+        draft.add("dropped", name, None, f'outside which = "{checkpoint.which}"', elements)
     _fill(draft, may_miss, str(checkpoint.path))
     missing = head.missing_classes() if head.policy == "by-class-name" else ()
     ledger = Ledger(
@@ -44,6 +47,8 @@ def account(
         checkpoint.inside,
         file.licence,
         missing,
+        checkpoint.which,
+        tuple(draft.flags),
     )
     require_complete(draft, ledger)
     return ledger, draft.values
@@ -121,6 +126,8 @@ def _enter(draft: Draft, match: Match, new: Tensor, value: Tensor, elements: int
     status: Status = "loaded" if match.source == match.target else "renamed"
     draft.add(status, match.source, match.target, reasons, elements)
     draft.values[match.target] = new
+    odd = flag(match.target, value)
+    draft.flags += [odd] if odd else []
 
 
 def _fill(draft: Draft, may_miss: Sequence[str], where: str) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from zoo.errors import Problem, WeightsError, nearest
-from zoo.registry.builtin.weights import FileOptions, HubOptions, PackageOptions
+from zoo.registry.builtin.weights import FileOptions, HubOptions, PackageOptions, UrlOptions, web_address
 from zoo.registry.contracts import InputSpec, Interpolation, WeightsFile, WeightsRequest
-from zoo.weights import file, hub, package
+from zoo.weights import file, hub, package, url
 
 Triple = tuple[float, float, float]
 Positive = Annotated[int, Field(ge=1)]
@@ -83,6 +83,14 @@ class HubOrigin(_Origin):
     """A branch, tag or commit."""
 
 
+class UrlOrigin(_Origin):
+    """A file at an address of the web."""
+
+    use: Literal["url"]
+    url: Annotated[str, AfterValidator(web_address)]
+    """http or https, ending in the file's name."""
+
+
 class Card(_Closed):
     """Everything that a card says."""
 
@@ -90,7 +98,7 @@ class Card(_Closed):
     """`library/arch`: "timm/resnet50"."""
     file: Path | None = None
     """The checkpoint, relative to the card's folder; or there is an `origin`."""
-    origin: Annotated[PackageOrigin | HubOrigin, Field(discriminator="use")] | None = None
+    origin: Annotated[PackageOrigin | HubOrigin | UrlOrigin, Field(discriminator="use")] | None = None
     """Where the checkpoint comes from."""
     bytes: int = Field(ge=1)
     """The file's size."""
@@ -194,6 +202,8 @@ def _find(card: Card, path: Path, request: WeightsRequest) -> WeightsFile:
         found = hub.build(HubOptions(**card.origin.keys()), request)
     elif isinstance(card.origin, PackageOrigin):
         found = package.build(PackageOptions(**card.origin.keys()), request)
+    elif isinstance(card.origin, UrlOrigin):
+        found = url.build(UrlOptions(**card.origin.keys(), sha256=card.sha256), request)
     else:
         found = file.build(FileOptions(file=path.parent / (card.file or ""), sha256=card.sha256), request)
     return replace(found, origin=f"card {path.stem}, {found.origin}")

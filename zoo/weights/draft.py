@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from zoo.errors import Problem, WeightsError
 from zoo.weights.classifier import Classifier
-from zoo.weights.ledger import Entry, Ledger, Part, Status, percent
+from zoo.weights.ledger import Entry, Flag, Ledger, Part, Status, percent
 from zoo.weights.reading import Checkpoint
+from zoo.weights.values import has_only_numbers
 
 SHOWN = 5  # names in a line of an error
 
@@ -28,6 +28,7 @@ class Draft:
     missing: list[str] = field(default_factory=list)
     misfits: dict[str, str] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
 
     def part(self, name: str) -> Part:
         """Return which part of the model a native name belongs to."""
@@ -41,11 +42,7 @@ class Draft:
 
 def require_finite(checkpoint: Checkpoint) -> None:
     """WeightsError when a tensor of the file holds NaN or Inf."""
-    bad = [
-        key
-        for key, tensor in checkpoint.tensors.items()
-        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all())
-    ]
+    bad = [key for key, tensor in checkpoint.tensors.items() if not has_only_numbers(tensor)]
     if bad:
         raise WeightsError(
             f"{_some(bad, 'tensor')} of the file {'holds' if len(bad) == 1 else 'hold'} NaN or Inf",

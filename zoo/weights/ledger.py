@@ -30,10 +30,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """A tensor of the model whose loaded values are odd, and why; it was loaded all the same."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Ledger:
     """All entries of one loading, and which bytes they came from.
 
-    `initialised_classes` are the class names whose rows the checkpoint lacked (head = "by-class-name").
+    `initialised_classes` are the class names whose rows the checkpoint lacked (head = "by-class-name"). `which` is what
+    chose among several sets of weights, `flags` the tensors whose values look untrained or broken.
     """
 
     entries: tuple[Entry, ...]
@@ -43,6 +52,8 @@ class Ledger:
     inside: str = ""
     licence: str | None = None
     initialised_classes: tuple[str, ...] = ()
+    which: str = ""
+    flags: tuple[Flag, ...] = ()
 
     @property
     def covered(self) -> int:
@@ -70,6 +81,9 @@ class Ledger:
         lines += [f"renamed      {number} by {rule}" for rule, number in self._rules().items()]
         for status in ("dropped", "unexpected", "initialised", "allowed-missing"):
             lines += _lines(status.replace("allowed-missing", "may miss"), self._of(status))
+        for why in dict.fromkeys(flag.why for flag in self.flags):
+            names = [flag.name for flag in self.flags if flag.why == why]
+            lines.append(f"flagged      {len(names)} ({_names(names)}): {why}")
         if self.initialised_classes:
             lines.append(f"new classes  {_names(self.initialised_classes)}")
         return "\n".join(lines)

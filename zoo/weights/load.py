@@ -1,6 +1,7 @@
 """Load a checkpoint into a model: everything is accounted for before the first value moves."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,10 +11,11 @@ from zoo.errors import WeightsError
 from zoo.recipe.schema import WeightsTable
 from zoo.registry.contracts import WeightsFile
 from zoo.weights.account import account
+from zoo.weights.branches import require_answered, take_branch
 from zoo.weights.classifier import Classifier
 from zoo.weights.ledger import Ledger
 from zoo.weights.names import match
-from zoo.weights.reading import read_checkpoint
+from zoo.weights.reading import Checkpoint, read_checkpoint
 
 
 def plan(
@@ -32,7 +34,7 @@ def plan(
     read, leaves anything of either side unaccounted for, or holds NaN or Inf.
     """
     _require_architecture(file, architecture)
-    checkpoint = read_checkpoint(file.path, file.sha256)
+    checkpoint = _read(file, table.which, target)
     head = Classifier(classifier, table.head, tuple(classes), file.classes)
     matches = match(checkpoint.tensors, [*target, *head.names()], file.rename)
     ledger, values = account(target, checkpoint, matches, head, file, (*table.may_miss, *file.may_miss))
@@ -60,14 +62,22 @@ def load(
     return ledger
 
 
-def load_into(model: nn.Module, file: Path | str | WeightsFile) -> Ledger:
+def load_into(model: nn.Module, file: Path | str | WeightsFile, which: str | None = None) -> Ledger:
     """Load a checkpoint into any torch module in place: every tensor on both sides, classifier included, must fit.
 
-    WeightsError as for `plan`.
+    `which` chooses where the file holds several sets of weights, as in `WeightsTable`. WeightsError as for `plan`.
     """
     known = file if isinstance(file, WeightsFile) else WeightsFile(Path(file), origin="a file")
     target = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    return load(target, known, WeightsTable(head="keep"), None, ())
+    return load(target, known, WeightsTable(head="keep", which=which), None, ())
+
+
+def _read(file: WeightsFile, which: str | None, target: Mapping[str, Tensor]) -> Checkpoint:
+    """Return the one set of weights that is meant: by its containers, then by the branch of the state dict."""
+    read = read_checkpoint(file.path, file.sha256, which)
+    tensors, outside, left = take_branch(read.tensors, target, read.asked, file.path)
+    require_answered(left, read.inside, read.tensors, file.path)
+    return replace(read, tensors=tensors, outside=outside, which=which or "", asked=())
 
 
 def _require_architecture(file: WeightsFile, wanted: str | None) -> None:

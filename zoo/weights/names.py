@@ -9,7 +9,15 @@ from zoo.errors import WeightsError
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
 """Segments that DDP and DataParallel, torch.compile, FSDP, activation checkpointing and Fabric put into names."""
-NAMESPACES = frozenset({"model", "net", "backbone", "encoder", "student", "teacher", "trunk", "base_model", "0"})
+NAMESPACES = frozenset(
+    {
+        *("model", "net", "network", "backbone", "encoder", "student", "teacher", "trunk", "base_model", "0"),
+        *("encoder_q", "encoder_k", "base_encoder", "momentum_encoder", "online_encoder", "target_encoder"),
+        *("online", "target", "online_network", "target_network", "online_net", "target_net"),
+        *("momentum_backbone", "backbone_momentum", "student_backbone", "teacher_backbone"),
+        *("ema", "ema_model", "model_ema", "net_ema"),
+    }
+)
 """Attributes under which training code keeps the model."""
 
 

@@ -1,25 +1,29 @@
 """Read a checkpoint's tensors without ever running what is in the file."""
 
-import pickle
-import re
-import zipfile
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from zoo.errors import WeightsError, nearest
-from zoo.weights.containers import unwrap
+from zoo.errors import WeightsError
+from zoo.weights.branches import require_answered, take_branch
+from zoo.weights.containers import Asked, unwrap
+from zoo.weights.formats.damage import DAMAGED, unreadable
+from zoo.weights.formats.kinds import INDEX, PICKLED, SUFFIXES, find_kind
+from zoo.weights.formats.npz import read_npz
+from zoo.weights.formats.pickled import read_inert
+from zoo.weights.formats.sharded import read_sharded, shard_paths
+from zoo.weights.formats.torch import read_torch
+from zoo.weights.formats.zipped import require_no_bomb, require_sound
+from zoo.weights.paths import cannot_read, require_file, stamp
 
-PICKLED = (".pth", ".pt", ".bin", ".tar", ".ckpt")
-SUFFIXES = (".safetensors", *PICKLED)
-DAMAGED = "the file is incomplete or damaged: download or copy it again"
+__all__ = ["DAMAGED", "PICKLED", "SUFFIXES", "Checkpoint", "read_checkpoint", "read_tensors", "require_file"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,9 @@ class Checkpoint:
     """A checkpoint as read: its tensors, all on the CPU, and the SHA-256 of the bytes they came from.
 
     `inside` is the path of containers around the state dict ("state_dict.model"), empty when there was none.
-    `others` names what lay between the tensors and is none.
+    `others` names what lay between the tensors and is none. `asked` is what of `weights.which` the containers did not
+    answer, `which` what it chose in all. `outside` are the keys beside the chosen branch, with their elements.
+    `files` are the file and, of a sharded set, its shards.
     """
 
     path: Path
@@ -35,147 +41,117 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     inside: str = ""
     others: tuple[str, ...] = ()
-    stamp: tuple[int, ...] = ()
+    stamps: tuple[tuple[int, ...], ...] = ()
+    files: tuple[Path, ...] = ()
+    asked: Asked = ()
+    which: str = ""
+    outside: Mapping[str, int] | None = None
 
     def require_unchanged(self) -> None:
         """WeightsError when the file was written to since it was hashed: its tensors may be mapped, not yet read."""
-        if _stamp(self.path) != self.stamp:
-            raise WeightsError(
-                f"{self.path.name} changed while it was read", where=str(self.path), hint="wait until it is written"
-            )
+        for path, before in zip(self.files, self.stamps, strict=True):
+            if stamp(path) != before:
+                raise WeightsError(
+                    f"{path.name} changed while it was read", where=str(path), hint="wait until it is written"
+                )
 
 
-def read_tensors(path: Path | str, sha256: str | None = None) -> Mapping[str, Tensor]:
-    """Return the tensors of a .safetensors, .pth, .pt, .bin, .tar or .ckpt file, on the CPU, in the file's order.
+def read_tensors(path: Path | str, sha256: str | None = None, which: str | None = None) -> Mapping[str, Tensor]:
+    """Return the tensors of a checkpoint, on the CPU, in the file's order, whatever device they were saved on.
 
-    Containers around the state dict (`state_dict`, `model`, …) are unwrapped. `sha256` is lower-case hex. WeightsError:
-    no such file, unreadable, damaged, another sha256, asks for code to be run, or holds no single set of tensors.
+    Read are safetensors, sets with an index, torch's two formats, scripted modules (their tensors), and .npz.
+    Containers around the state dict (`state_dict`, `model`, …) are unwrapped. `sha256` is lower-case hex; of a sharded
+    set it is that of `set_digest`. `which` chooses where there are several sets, as in `WeightsTable`. WeightsError: no
+    such file, unreadable, damaged, another sha256, asks for code to be run, or holds no single set of tensors.
     """
-    return read_checkpoint(Path(path), sha256).tensors
+    checkpoint = read_checkpoint(Path(path), sha256, which)
+    tensors, _, left = take_branch(checkpoint.tensors, (), checkpoint.asked, checkpoint.path)
+    require_answered(left, checkpoint.inside, checkpoint.tensors, checkpoint.path)
+    return tensors
 
 
-def read_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
-    """Return what `read_tensors` reads, with the file's SHA-256. Same errors."""
+def read_checkpoint(path: Path, sha256: str | None = None, which: str | None = None) -> Checkpoint:
+    """Return the state dict that containers lead to, with the file's SHA-256; branches within it are not chosen yet.
+
+    WeightsError as for `read_tensors`.
+    """
     require_file(path)
-    stamp = _stamp(path)
-    digest = _hash(path)
+    files, stamps, digest = _hash(path)
     if sha256 is not None and digest != sha256:
         raise WeightsError(
             f"{path.name} has sha256 {digest}, not {sha256}",
             where=str(path),
             hint="download it again, or correct the sha256 if the file is the one you mean",
         )
-    inside, tensors, others = unwrap(_parse(path, checked=sha256 is not None), path)
-    checkpoint = Checkpoint(path, digest, tensors, inside, others, stamp)
+    found = unwrap(read_content(path, checked=sha256 is not None), path, which)
+    checkpoint = Checkpoint(path, digest, found.tensors, found.inside, found.others, stamps, files, found.asked, "")
     checkpoint.require_unchanged()
     return checkpoint
 
 
-def require_file(path: Path) -> None:
-    """WeightsError unless `path` is a file with a suffix that zoo reads and something in it."""
-    if path.is_dir():
-        raise WeightsError(f"{path} is a folder, not a checkpoint", hint=_mend_folder(path))
-    if not path.is_file():
-        raise WeightsError(f"there is no file {path}", hint=_mend_missing(path))
-    if path.suffix not in SUFFIXES:
-        raise WeightsError(f"{path.name} is no kind of checkpoint that zoo reads", str(path), _listed(SUFFIXES))
-    if path.stat().st_size == 0:
-        raise WeightsError(f"{path.name} is empty (0 bytes)", where=str(path), hint=DAMAGED)
+def set_digest(digests: Sequence[str]) -> str:
+    """Return the SHA-256 of a sharded set: of the hex digests of its index and of its shards, sorted by file name.
+
+    Each digest is a line ("…\\n"), so `sha256sum INDEX SHARDS | cut -c1-64 | sha256sum` gives the same.
+    """
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
 
 
-def _mend_folder(path: Path) -> str:
-    inside = [item.name for item in path.iterdir() if item.suffix in SUFFIXES]
-    return f"name a file in it; {nearest('', inside)}" if inside else "name a file; there is no checkpoint in it"
+def read_content(path: Path, checked: bool) -> Any:
+    """Return all that a file holds, tensors on the CPU; `checked`: its sha256 is known to be right.
+
+    WeightsError: damaged, larger unpacked than any checkpoint, or it asks for code to be run.
+    """
+    try:
+        kind = find_kind(path)
+        if kind == "safetensors":
+            return _read_safetensors(path)
+        if kind == "index":
+            return read_sharded(path, lambda shard: read_content(shard, checked))
+        return _read_torch(path) if kind == "pickle" else _read_zip(path, str(kind), checked)
+    except OSError as error:
+        raise cannot_read(path, error) from error
 
 
-def _mend_missing(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent} either"
-    return nearest(path.name, [item.name for item in path.parent.iterdir() if item.suffix in SUFFIXES])
+def _read_torch(path: Path) -> Any:
+    return read_torch(path, mapped=False)
 
 
-def _listed(suffixes: tuple[str, ...]) -> str:
-    return f"one of: {', '.join(suffixes)}"
+def _read_zip(path: Path, kind: str, checked: bool) -> Any:
+    stored = require_no_bomb(path)
+    if not checked:
+        require_sound(path)
+    if kind == "npz":
+        return read_npz(path)
+    # What is packed cannot be mapped: torch would take the packed bytes for numbers.
+    return (
+        read_inert(path).content
+        if kind == "torchscript"
+        else read_torch(path, mapped=stored and path.suffix != ".safetensors")
+    )
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path, device="cpu")
+    except SafetensorError as error:
+        raise unreadable(path, str(error)) from error
 
 
-def _hash(path: Path) -> str:
+def _hash(path: Path) -> tuple[tuple[Path, ...], tuple[tuple[int, ...], ...], str]:
+    """Return the files of a checkpoint, what tells that one changes, and the SHA-256 of all."""
+    before = stamp(path)
+    shards = shard_paths(path) if path.name.endswith(INDEX) else ()
+    for shard in shards:
+        require_file(shard)
+    stamps = (before, *(stamp(shard) for shard in shards))
+    digests = [_digest(file) for file in (path, *shards)]
+    return (path, *shards), stamps, set_digest(digests) if shards else digests[0]
+
+
+def _digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"{path.name} cannot be read: {error.strerror}", where=str(path)) from error
-
-
-def _parse(path: Path, checked: bool) -> Any:
-    if path.suffix == ".safetensors":
-        return _parse_safetensors(path)
-    zipped = _is_zip(path)
-    if zipped and not checked:
-        _require_crc(path)
-    return _unpickle(path, zipped)
-
-
-def _parse_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path, device="cpu")
-    except SafetensorError as error:
-        raise WeightsError(f"{path.name} cannot be read: {error}", where=str(path), hint=DAMAGED) from error
-
-
-def _is_zip(path: Path) -> bool:
-    """Tell torch's zip format from its older one; WeightsError for a zip file whose end is missing."""
-    with path.open("rb") as file:
-        begins = file.read(4) == b"PK\x03\x04"
-    if begins and not zipfile.is_zipfile(path):
-        raise WeightsError(f"{path.name} cannot be read: the zip archive has no end", where=str(path), hint=DAMAGED)
-    return begins
-
-
-def _require_crc(path: Path) -> None:
-    # torch.load does not compare the archive's checksums: a flipped bit would become a weight.
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except zipfile.BadZipFile as error:
-        bad = str(error)
-    if bad is not None:
-        raise WeightsError(
-            f"{path.name} is damaged: the checksum of {bad!r} in it is wrong",
-            where=str(path),
-            hint="download it again; if it was saved without checksums, give its sha256",
-        )
-
-
-def _unpickle(path: Path, zipped: bool) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, zipped, error) from error
-    # A damaged stream of the older format fails wherever the next byte leads it.
-    except (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path.name} cannot be read: {reason}", where=str(path), hint=DAMAGED) from error
-
-
-def _refused(path: Path, zipped: bool, error: pickle.UnpicklingError) -> WeightsError:
-    names = _globals(path, zipped, str(error))
-    if not names:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        return WeightsError(f"{path.name} cannot be read: {reason}", where=str(path), hint=DAMAGED)
-    return WeightsError(
-        f"{path.name} asks for code to be run: {', '.join(names)}",
-        where=str(path),
-        hint="have its author save the tensors alone: torch.save(model.state_dict(), path), or safetensors",
-    )
-
-
-def _globals(path: Path, zipped: bool, message: str) -> list[str]:
-    if zipped:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    # The older format stops at the first one.
-    return re.findall(r"GLOBAL (\w+(?:\.\w+)+) was not an allowed global", message)
+        raise cannot_read(path, error) from error

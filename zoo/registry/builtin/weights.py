@@ -2,10 +2,21 @@
 
 import re
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from zoo.registry.parts import NoOptions, Options, WeightsPart
+
+
+def _compiling(rename: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    for pattern, _ in rename:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    return rename
 
 
 class CardOptions(Options):
@@ -28,12 +39,7 @@ class FileOptions(Options):
     @field_validator("rename")
     @classmethod
     def _compiles(cls, rename: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        for pattern, _ in rename:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-        return rename
+        return _compiling(rename)
 
 
 class PackageOptions(FileOptions):
@@ -58,6 +64,59 @@ class HubOptions(Options):
     """What the file's SHA-256 must be; not checked when left out."""
 
 
+class UrlOptions(Options):
+    """A checkpoint at an address of the web."""
+
+    url: str
+    """http or https, ending in the file's name."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """The file's SHA-256, in lower-case hex."""
+    rename: list[tuple[str, str]] = []
+    """(regular expression, replacement) pairs, applied in order to every key of the file."""
+
+    @field_validator("url")
+    @classmethod
+    def _opens(cls, url: str) -> str:
+        return web_address(url)
+
+    @field_validator("rename")
+    @classmethod
+    def _compiles(cls, rename: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return _compiling(rename)
+
+
+def web_address(url: str) -> str:
+    """Return an address of the web as it is. ValueError: it is none that a file can be downloaded from."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address begins with http:// or https:// and a host")
+    if "@" in parts.netloc:
+        raise ValueError("an address with a name and a password would be written into the run: leave them out")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("an address has no spaces and no letters beyond ASCII: write them as %XX")
+    if parts.port == 0:
+        raise ValueError("0 is no port")
+    return url
+
+
+class TorchvisionWeightsOptions(Options):
+    """torchvision's own weights for the backbone's architecture."""
+
+    weights: str = Field("DEFAULT", pattern=r"^[A-Z][A-Z0-9_]*$")
+    """The name in torchvision's enum of the architecture: "DEFAULT", "IMAGENET1K_V2"."""
+
+
+class RunOptions(Options):
+    """A checkpoint of an earlier run."""
+
+    run: Path
+    """The run's folder."""
+    checkpoint: Literal["best", "last"] = "best"
+    """The best checkpoint by the run's `best_by`, or the newest."""
+    ema: bool | None = None
+    """The moving average (true) or the raw weights (false); must be said when the run has both."""
+
+
 PARTS = (
     WeightsPart("none", build="zoo.weights.none:build", options=NoOptions, summary="a random start"),
     WeightsPart("card", build="zoo.weights.card:build", options=CardOptions, summary="a card, weights/NAME.toml"),
@@ -69,4 +128,12 @@ PARTS = (
         summary="a file inside an installed distribution",
     ),
     WeightsPart("hub", build="zoo.weights.hub:build", options=HubOptions, summary="a file on the Hugging Face Hub"),
+    WeightsPart("url", build="zoo.weights.url:build", options=UrlOptions, summary="a file at a web address"),
+    WeightsPart(
+        "torchvision",
+        build="zoo.weights.torchvision:build",
+        options=TorchvisionWeightsOptions,
+        summary="torchvision's own weights",
+    ),
+    WeightsPart("run", build="zoo.weights.run:build", options=RunOptions, summary="a checkpoint of an earlier run"),
 )
