@@ -1,7 +1,9 @@
 """Bad input on the main path: a few clear lines, exit status 2, nothing lost and nothing begun."""
 
+import contextlib
 import json
 import struct
+import subprocess
 import zlib
 
 import numpy as np
@@ -171,3 +173,39 @@ def test_an_optimiser_that_moves_what_is_frozen(zoo, recipe, tmp_path, name):
         '  mend:  leave it out of the optimiser (freeze.use = "stages" or "head"), or choose another'
     )
     assert not (tmp_path / "run/checkpoints").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 6 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a file system takes root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_fills_up_keeps_the_older_checkpoint_and_the_run_goes_on_once_there_is_room(
+    zoo, recipe, small_disk
+):
+    run = small_disk / "run"
+    status, _, err = zoo("finetune", recipe, "--out", run, "--set", "checkpoint.keep=9", "--set", "run.epochs=3")
+    assert status == 2
+    assert err.startswith("error: cannot save step-")
+    assert "is whole" in err
+    assert err.endswith("  mend:  make room, then go on with --resume\n")
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    arguments = ["finetune", run / "recipe.toml", "--out", run, "--resume"]
+    assert zoo(*arguments)[0] == 0
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_disk_that_is_full_from_the_start(zoo, recipe, small_disk):
+    with (small_disk / "filler").open("wb") as filler, contextlib.suppress(OSError):
+        filler.write(bytes(8 << 20))
+    status, _, err = zoo("finetune", recipe, "--out", small_disk / "run")
+    assert status == 2
+    assert err.startswith("error: cannot write ")
+    assert err.endswith("  mend:  make room or mend this, or choose another folder with --out\n")

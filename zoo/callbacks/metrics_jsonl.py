@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from zoo.errors import RunError
 from zoo.files import write_text
 from zoo.registry.contracts import Evaluated, RunStarted
 from zoo.registry.hookspecs import hookimpl
@@ -28,8 +29,12 @@ class MetricsJsonl:
     @hookimpl
     def evaluated(self, event: Evaluated) -> None:
         """Append the newest evaluation."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line(event))
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line(event))
+        except OSError as error:  # the checkpoint has the history: a resume writes this line again
+            what = f"cannot write {self.path.name}: {error.strerror}"
+            raise RunError(what, where=str(self.path), hint="make room, then go on with --resume") from error
 
 
 def line(event: Evaluated) -> str:

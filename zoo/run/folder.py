@@ -58,12 +58,19 @@ class RunFolder:
         return self.recipe.exists()
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write `value` as JSON into the file `name`."""
-        write_text(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        """Write `value` as JSON into the file `name`. RunError: it cannot be written (disk full)."""
+        self._write(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
     def write_lines(self, name: str, lines: Sequence[str]) -> None:
-        """Write `lines` into the file `name`."""
-        write_text(self.path / name, "".join(f"{line}\n" for line in lines))
+        """Write `lines` into the file `name`. RunError: it cannot be written (disk full)."""
+        self._write(name, "".join(f"{line}\n" for line in lines))
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            write_text(self.path / name, text)
+        except OSError as error:
+            hint = "make room or mend this, or choose another folder with --out"
+            raise RunError(f"cannot write {name}: {error.strerror}", where=str(self.path), hint=hint) from error
 
 
 def check_folder(out: Path | None, *, resume: bool = False, overwrite: bool = False) -> None:

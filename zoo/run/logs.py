@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -15,6 +15,17 @@ def tell(label: str, text: str) -> None:
     LOGGER.info("%-12s %s", label, text)
 
 
+class _LogFile(logging.FileHandler):
+    """A file whose disk may fill up: the run says so itself, where it matters, and its log just ends."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 class RunLog(MemoryHandler):
     """Keeps what is logged under `zoo` until `open` names the file, then writes it there."""
 
@@ -23,7 +34,7 @@ class RunLog(MemoryHandler):
 
     def open(self, path: Path) -> None:
         """Write what was kept, and all that follows, to the end of the file at `path`."""
-        target = logging.FileHandler(path, encoding="utf-8")
+        target = _LogFile(path, encoding="utf-8")
         target.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self.setTarget(target)
         self.flush()
