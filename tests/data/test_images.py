@@ -198,7 +198,7 @@ def test_spoilt_bytes_raise_nothing_else(name: str) -> None:
         for place in random.integers(0, min(len(data), 2000), 5):
             spoilt[place] = random.integers(256)
         with suppress(OSError, ValueError):
-            to_rgb(open_image(bytes(spoilt)))
+            assert to_rgb(open_image(bytes(spoilt))).mode == "RGB"
 
 
 @pytest.mark.parametrize("side", [13_378, 60_000])

@@ -51,8 +51,10 @@ def test_require_names_the_nearest() -> None:
 
 
 def test_require_accepts_a_known_name() -> None:
+    assert "resnet50" in architectures.known("timm")
     architectures.require("timm", "resnet50")
 
 
 def test_require_accepts_anything_of_a_library_without_source() -> None:
+    assert architectures.known("no_such_library_anywhere") == frozenset()
     architectures.require("no_such_library_anywhere", "resnet50")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -143,5 +144,6 @@ def test_a_lock_lets_go_with_its_process(tmp_path: Path) -> None:
         "with locked(Path(sys.argv[1])): os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], check=True, cwd=Path(__file__).parents[2])
+    started = monotonic()
     with locked(tmp_path / "x"):
-        pass
+        assert monotonic() - started < 5
