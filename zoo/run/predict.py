@@ -10,8 +10,8 @@ from torch import Tensor
 from zoo.data import open_image, to_rgb
 from zoo.errors import Problem
 from zoo.registry import Registry
-from zoo.registry.contracts import DeviceSettings
 from zoo.run.folder import RunFolder
+from zoo.run.steps import place
 from zoo.run.trained import Trained, load_trained
 
 BATCH = 32
@@ -30,8 +30,7 @@ def predict_images(
 ) -> tuple[list[Answer], list[Problem]]:
     """Return an answer for every image that can be decoded, in order, and a problem for every one that cannot."""
     trained = load_trained(folder, registry)
-    settings = DeviceSettings(**{**trained.recipe.device.common.model_dump(), "device": device})
-    strategy = trained.recipe.device.build(settings)
+    strategy = place(trained.recipe.with_device(device=device))
     strategy.place(trained.network.model)
     answers: list[Answer] = []
     problems: list[Problem] = []

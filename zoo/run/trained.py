@@ -17,10 +17,11 @@ from zoo.export import export_verified
 from zoo.recipe import Chosen, Recipe, load_recipe
 from zoo.recipe.schema import NoKeys
 from zoo.registry import OwnedPart, Registry, kinds
-from zoo.registry.contracts import ArtefactWritten, DataSource, DeviceSettings, Exportable, InputSpec
+from zoo.registry.contracts import ArtefactWritten, DataSource, Exportable, InputSpec
 from zoo.run.folder import RunFolder
 from zoo.run.logs import tell
 from zoo.run.network import Network, build_backbone, make_network
+from zoo.run.steps import place
 from zoo.train.checkpoint import Checkpoints, read
 from zoo.train.evaluate import evaluate
 
@@ -86,8 +87,7 @@ def _shortly(classes: Sequence[str]) -> str:
 def evaluate_run(folder: RunFolder, registry: Registry, device: str = "auto") -> dict[str, float]:
     """Return `val/…` of a run's best weights on its validation split, measured in the run's precision."""
     trained = load_trained(folder, registry)
-    settings = DeviceSettings(**{**trained.recipe.device.common.model_dump(), "device": device})
-    strategy = trained.recipe.device.build(settings)
+    strategy = place(trained.recipe.with_device(device=device))
     strategy.place(trained.network.model)
     source, batches = val_batches(trained)
     try:
