@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.errors import ZooError
+    from zoo.meta import on_meta
     from zoo.recipe import Recipe, load_recipe
     from zoo.registry import (
         BackbonePart,
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "zoo.errors": ("ZooError",),
+    "zoo.meta": ("on_meta",),
     "zoo.recipe": ("Recipe", "load_recipe"),
     "zoo.registry": (
         *("BackbonePart", "CallbackPart", "DataPart", "DevicePart", "ExportPart", "FreezePart", "HeadPart"),
@@ -114,6 +116,7 @@ __all__ = [
     "hookimpl",
     "load_recipe",
     "load_registry",
+    "on_meta",
 ]
 
 

@@ -74,6 +74,24 @@ def test_the_export_loads_in_plain_timm(run):
     assert facts["architecture"] == "timm/test_resnet"
     assert facts["build"] == 'timm.create_model("test_resnet", num_classes=2)'
     assert (facts["input"]["size"], facts["weights"]) == ([32, 32], "raw")
+    assert (folder / "export/safetensors/load.json").read_bytes() == (folder / "load.json").read_bytes()
+
+
+def test_verbose_says_what_became_of_every_tensor(zoo, recipe, tmp_path):
+    state = timm.create_model("test_resnet", num_classes=2).state_dict()
+    torch.save(state, tmp_path / "x.pth")
+    weights = ["--set", 'weights={use="file",file="x.pth"}', "--set", "run.epochs=1"]
+    told = {}
+    for option in ("-v", "--verbose", "-q"):
+        status, out, err = zoo("finetune", recipe, *weights, option)
+        assert (status, err) == (0, "")
+        told[option] = [
+            line for line in out.splitlines() if "layer1.0.conv1.weight" in line or line.startswith("stage ")
+        ]
+    stage, entry = told["-v"][0], told["-v"][-1]
+    assert stage.startswith("stage        conv1.0: ")
+    assert entry.startswith("loaded       layer1.0.conv1.weight (")
+    assert (told["--verbose"], told["-q"]) == (told["-v"], [])
 
 
 def test_evaluate_gives_the_best_epochs_metrics(zoo, run):

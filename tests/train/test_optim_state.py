@@ -69,6 +69,72 @@ def test_state_goes_by_the_parameters_names() -> None:
     assert set(optimizer_tensors(optimizer)) == keys
 
 
+def by_name(model: nn.Module) -> Optimizer:
+    return make_optimizer(TABLES["momentum"], model, {name: 1.0 for name, _ in model.named_parameters()})
+
+
+def test_names_go_without_wrapper_segments() -> None:
+    """All four cases, under every wrapper, are in tests/weights/test_moving.py."""
+    model = nn.Sequential(nn.DataParallel(nn.Linear(2, 2)))
+    model[0].module.weight.grad = torch.ones(2, 2)
+    optimizer = by_name(nn.DataParallel(model))
+    optimizer.step()
+    assert set(optimizer_tensors(optimizer)) == {"0.weight/momentum_buffer"}
+
+
+def test_names_with_wrapper_segments_are_still_read() -> None:
+    """So they stand in checkpoints of models with a module truly called `module`, from before they were left out."""
+    plain = nn.Sequential(nn.Linear(2, 2))
+    optimizer = by_name(plain)
+    kept = {"0.module.weight/momentum_buffer": torch.ones(2, 2)}
+    load_optimizer(optimizer, kept, {"use": "SGD", "groups": 2, "state": {}})
+    assert torch.equal(optimizer.state[plain[0].weight]["momentum_buffer"], torch.ones(2, 2))
+
+
+class Twins(nn.Linear):
+    """A weight, and another one by the same name in a module truly called `module`."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2, bias=False)
+        self.module = nn.Linear(2, 2, bias=False)
+
+
+def stepped() -> tuple[Twins, Optimizer]:
+    model = Twins()
+    optimizer = by_name(model)
+    model.weight.grad, model.module.weight.grad = torch.full((2, 2), 1.0), torch.full((2, 2), 2.0)
+    optimizer.step()
+    return model, optimizer
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_module_truly_called_module_keeps_its_own_state(wrapped: bool) -> None:
+    model, optimizer = stepped()
+    again = Twins()
+    second = by_name(nn.DataParallel(again) if wrapped else again)
+    load_optimizer(second, optimizer_tensors(optimizer), optimizer_numbers(optimizer))
+    for old, new in ((model.weight, again.weight), (model.module.weight, again.module.weight)):
+        assert torch.equal(second.state[new]["momentum_buffer"], optimizer.state[old]["momentum_buffer"])
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (nn.Linear(2, 2, bias=False), "module.weight"),  # it would be the second state of one parameter
+        (nn.Sequential(nn.Linear(2, 2, bias=False)), "weight"),
+        (nn.Sequential(nn.DataParallel(Twins())), "weight"),
+    ],
+)
+def test_state_that_has_no_place_is_refused(model: nn.Module, name: str) -> None:
+    _, optimizer = stepped()
+    second = by_name(model)
+    with pytest.raises(RunError) as caught:
+        load_optimizer(second, optimizer_tensors(optimizer), optimizer_numbers(optimizer))
+    told = f"the checkpoint has an optimiser state of {name}, which is not trained now"
+    assert str(caught.value) == f"{told}\n{HINT}"
+    assert not optimizer_tensors(second)
+
+
 def test_running_averages_keep_the_strides_of_channels_last() -> None:
     model, optimizer = make(TABLES["momentum"])
     step(model, optimizer, 0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from zoo.errors import WeightsError
 from zoo.recipe.schema import WeightsTable
 from zoo.registry.contracts import WeightsFile
-from zoo.weights import load, load_into, read_tensors
+from zoo.weights import Target, load, load_state, read_tensors
 from zoo.weights.branches import take_branch
 
 PATH = Path("x.pth")
@@ -63,7 +63,7 @@ def test_parts_of_one_model_are_no_two_models() -> None:
 def test_the_ledger_says_what_the_choice_left(tmp_path: Path) -> None:
     torch.save({"state_dict": _moco(), "epoch": 3}, tmp_path / "x.pth")
     target = {name: torch.zeros_like(value) for name, value in _model(0.0).items()}
-    ledger = load(target, WeightsFile(tmp_path / "x.pth", "file"), WeightsTable(which="encoder_q"), None, ())
+    ledger = load_state(Target(target), WeightsFile(tmp_path / "x.pth", "file"), WeightsTable(which="encoder_q"))
     assert (ledger.coverage, ledger.which) == (1.0, "encoder_q")
     assert ledger.table().splitlines()[2:] == [
         "renamed      2 by wrapper segments; namespace encoder_q.",
@@ -79,7 +79,7 @@ def test_a_choice_that_the_file_does_not_have_is_refused(inside: str, which: str
     path = tmp_path / "x.pth"
     torch.save({inside: {"weight": torch.ones(1, 1), "bias": torch.ones(1)}}, path)
     with pytest.raises(WeightsError) as caught:
-        load_into(nn.Linear(1, 1), path, which)
+        load(nn.Linear(1, 1), path, which=which)
     assert str(caught.value) == (
         f'which = "{which}", but x.pth holds {there}\n  where: {path}\n'
         "  mend:  leave `which` out, or name a branch: one of: bias, weight"

@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.errors import WeightsError
 from zoo.recipe.schema import WeightsTable
 from zoo.registry.contracts import WeightsFile
-from zoo.weights import load
+from zoo.weights import Target, load_state
 
 KEEP, BY_NAME = WeightsTable(head="keep"), WeightsTable(head="by-class-name")
 CLASSES = ("cat", "dog", "owl")
@@ -31,14 +31,14 @@ def _target(tensors: Tensors, classes: int) -> Tensors:
 
 def _refusal(target: Tensors, file: WeightsFile, table: WeightsTable, classes: tuple[str, ...]) -> str:
     with pytest.raises(WeightsError) as caught:
-        load(target, file, table, "fc", classes)
+        load_state(Target(target, classifier="fc", classes=classes), file, table)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("known", [CLASSES, None])
 def test_keep_takes_the_classifier(known: tuple[str, ...] | None, tensors: Tensors, file: WeightsFile) -> None:
     target = _target(tensors, 3)
-    load(target, replace(file, classes=known), KEEP, "fc", CLASSES)
+    load_state(Target(target, classifier="fc", classes=CLASSES), replace(file, classes=known), KEEP)
     assert all(torch.equal(target[name], tensors[name]) for name in target)
 
 
@@ -87,7 +87,7 @@ def test_keeping_needs_a_head_with_a_native_form(table: WeightsTable, tensors: T
 
 def test_rows_are_taken_by_class_name(tensors: Tensors, file: WeightsFile) -> None:
     target = _target(tensors, 4)
-    ledger = load(target, file, BY_NAME, "fc", ("owl", "bee", "cat", "ant"))
+    ledger = load_state(Target(target, classifier="fc", classes=("owl", "bee", "cat", "ant")), file, BY_NAME)
     assert torch.equal(target["fc.weight"][[0, 2]], tensors["fc.weight"][[2, 0]])
     assert torch.equal(
         target["fc.bias"],

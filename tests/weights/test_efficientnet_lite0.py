@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from zoo.recipe.schema import WeightsTable
 from zoo.registry.builtin.weights import CardOptions
 from zoo.registry.contracts import InputSpec, WeightsFile, WeightsRequest
-from zoo.weights import load, load_into
+from zoo.weights import Target, load, load_state
 from zoo.weights.card import build
 
 
@@ -28,7 +28,8 @@ def model() -> nn.Module:
 
 
 def test_all_296_tensors_are_accounted_for(file: WeightsFile, model: nn.Module) -> None:
-    ledger = load(model.state_dict(), file, WeightsTable(), "classifier", ("a", "b"), "timm/tf_efficientnet_lite0")
+    target = Target(model.state_dict(), model, "classifier", ("a", "b"), "timm/tf_efficientnet_lite0")
+    ledger = load_state(target, file, WeightsTable())
     assert ledger.coverage == 1.0
     assert (ledger.covered, len(ledger.entries)) == (3_413_073, 298)
     assert {entry.status for entry in ledger.entries if entry.part == "backbone"} == {"renamed"}
@@ -76,6 +77,6 @@ def _image(name: str) -> Tensor:
     ],
 )
 def test_the_model_sees_what_is_in_a_photo(photo: str, classes: set[int], file: WeightsFile, model: nn.Module) -> None:
-    load_into(model, file)
+    load(model, file)
     with torch.inference_mode():
         assert int(model(_image(photo)).argmax()) in classes

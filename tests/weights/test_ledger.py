@@ -37,6 +37,19 @@ def test_the_table_says_what_became_of_everything() -> None:
     )
 
 
+def test_all_of_it_is_a_line_an_entry() -> None:
+    assert LEDGER.table(verbose=True) == (
+        f"{LEDGER.table()}\n"
+        "stage        conv: 1 of 1 tensors, 96 of 96 elements\n"
+        "stage        bn: 1 of 2 tensors, 3 of 4 elements\n"
+        "loaded       conv.weight (96)\n"
+        "renamed      module.bn.weight → bn.weight (3): wrapper segments\n"
+        "may miss     bn.num_batches_tracked (1): files from before\n"
+        'dropped      fc.weight (40): head = "reset"\n'
+        'initialised  fc.weight (20): head = "reset"'
+    )
+
+
 def test_json_holds_every_entry() -> None:
     data = json.loads(LEDGER.to_json())
     assert data == json.loads(json.dumps(LEDGER.as_dict()))

@@ -103,3 +103,40 @@ def test_a_rule_that_cannot_be_applied_is_refused() -> None:
         "the rename rule 'a' → '\\\\1' cannot be applied: invalid group reference 1 at position 1\n"
         "  mend:  in a replacement \\1 is the first group of the pattern"
     )
+
+
+@pytest.mark.parametrize("around", ["backbone.", "model.", "encoder.net.", "feature_extractor.", "a.b.c."])
+def test_a_model_within_another_takes_bare_keys(around: str) -> None:
+    target = [f"{around}{name}" for name in NAMES] + ["head.weight"]
+    found = match(NAMES, target)
+    assert [item.target for item in found] == target[:-1]
+    assert {item.rule for item in found} == {f"added namespace {around}"}
+
+
+def test_one_namespace_is_exchanged_for_another() -> None:
+    found = match([f"module.encoder.{name}" for name in NAMES], [f"backbone.{name}" for name in NAMES])
+    assert [item.target for item in found] == [f"backbone.{name}" for name in NAMES]
+    assert found[0].rule == "wrapper segments; namespace encoder.; added namespace backbone."
+
+
+def test_any_name_around_everything_is_a_namespace() -> None:
+    keys = [f"feature_extractor.{name}" for name in NAMES]
+    assert _landed([*keys, "classifier.weight"], NAMES) == [*NAMES, "classifier.weight"]
+
+
+def test_what_is_around_half_of_the_keys_is_a_part_of_the_model() -> None:
+    keys = [f"{side}.{name}" for side in ("left", "right") for name in NAMES]
+    assert _landed(keys, NAMES) == keys
+
+
+def test_another_spelling_lands_under_wrappers_and_namespaces() -> None:
+    aliases = {f"features.{index}": name for index, name in enumerate(NAMES)}
+    found = match([f"module.model.{alias}" for alias in aliases], NAMES, aliases=aliases)
+    assert [item.target for item in found] == list(NAMES)
+    assert found[0].rule == "wrapper segments; namespace model.; the other library's names"
+    assert all(item.foreign for item in found)
+
+
+def test_the_models_own_spelling_comes_before_another() -> None:
+    found = match(["a", "b"], ["a", "b"], aliases={"a": "b", "b": "a"})
+    assert [(item.target, item.foreign) for item in found] == [("a", False), ("b", False)]

@@ -21,7 +21,7 @@ from zoo.run import steps
 from zoo.run.folder import RunFolder
 from zoo.run.network import input_spec, make_network
 from zoo.run.trained import load_trained
-from zoo.weights.load import load
+from zoo.weights import Target, load_state
 from zoo.weights.run import build
 
 __all__ = ["photos", "recipe", "zoo"]  # fixtures
@@ -81,14 +81,7 @@ def test_a_model_that_starts_from_a_run_has_its_logits(
     backbone, file = steps.fetch(chosen)
     network = make_network(chosen, backbone, ("above", "below"))
     assert file is not None
-    ledger = load(
-        network.native_state(),
-        file,
-        chosen.weights.common,
-        backbone.native.classifier,
-        network.classes,
-        "timm/test_resnet",
-    )
+    ledger = load_state(network.target(), file, chosen.weights.common)
     assert ledger.coverage == 1.0
     trained = load_trained(RunFolder(run), registry)
     assert input_spec(chosen, backbone, file) == trained.preprocess.spec
@@ -101,7 +94,7 @@ def test_rows_go_to_the_classes_they_are_of(run: Path, recipe: Path, registry: R
     backbone, file = steps.fetch(chosen)
     network = make_network(chosen, backbone, ("aside", "below", "above"))
     assert file is not None
-    ledger = load(network.native_state(), file, chosen.weights.common, "fc", network.classes, "timm/test_resnet")
+    ledger = load_state(network.target(), file, chosen.weights.common)
     assert ledger.initialised_classes == ("aside",)
     images = torch.randn(4, 3, 32, 32)
     logits = load_trained(RunFolder(run), registry).logits(images)
@@ -140,7 +133,7 @@ def test_the_average_and_the_raw_weights_are_never_confused(
     backbone, file = steps.fetch(chosen)
     network = make_network(chosen, backbone, ("above", "below"))
     assert file is not None
-    load(network.native_state(), file, chosen.weights.common, "fc", network.classes)
+    load_state(network.target(), file, chosen.weights.common)
     raw = load_file(best / "model.safetensors")
     state = network.model.state_dict()
     assert all(torch.equal(value, raw[name]) for name, value in state.items())
@@ -165,8 +158,7 @@ def test_other_heads_are_dropped_or_refused_never_mixed_up(
     backbone, file = steps.fetch(chosen)
     assert file is not None
     network = make_network(chosen, backbone, ("above", "below"))
-    arguments = (network.native_state(), file, chosen.weights.common, "fc", network.classes)
-    ledger = load(*arguments)
+    ledger = load_state(network.target(), file, chosen.weights.common)
     dropped = [entry.source for entry in ledger.entries if entry.status == "dropped"]
     assert sorted(filter(None, dropped)) == [
         "heads.first.linear.bias", "heads.first.linear.weight",
@@ -174,7 +166,7 @@ def test_other_heads_are_dropped_or_refused_never_mixed_up(
     ]  # fmt: skip
     kept = chosen.weights.common.model_copy(update={"head": "keep"})
     with pytest.raises(WeightsError) as caught:
-        load(network.native_state(), file, kept, "fc", network.classes)
+        load_state(network.target(), file, kept)
     assert "not in the model: heads.second.linear.bias, heads.second.linear.weight of the file" in str(caught.value)
 
 
@@ -216,7 +208,7 @@ def test_a_damaged_checkpoint_is_refused(run: Path, recipe: Path, registry: Regi
     (best / "model.safetensors").write_bytes(model)
     file = build(RunOptions(run=run), REQUEST)
     with pytest.raises(WeightsError, match="model.safetensors has sha256 "):
-        load({}, file, load_recipe(recipe, registry, [KEEP]).weights.common, None, ())
+        load_state(Target({}), file, load_recipe(recipe, registry, [KEEP]).weights.common)
     state = (best / "state.json").read_text()
     (best / "state.json").write_text(state.replace("above", "aside"))
     assert _refusal(RunOptions(run=run)) == (

@@ -18,8 +18,8 @@ from zoo.recipe.schema import WeightsTable
 from zoo.registry.builtin.backbones import TorchvisionOptions
 from zoo.registry.builtin.weights import TorchvisionWeightsOptions
 from zoo.registry.contracts import InputSpec, Native, WeightsFile, WeightsRequest
+from zoo.weights import Target, load_state
 from zoo.weights import torchvision as source
-from zoo.weights.load import load
 from zoo.weights.names import match
 
 __all__ = ["files"]  # the fixture
@@ -77,7 +77,9 @@ def test_a_backbone_takes_them_with_equal_logits(served: FileServer, model: nn.M
     file = source.build(DEFAULT, WeightsRequest(backbone.native, (), tmp_path))
     native = backbone.native.build(1000).eval()
     classes = file.classes or ()
-    ledger = load(native.state_dict(), file, WeightsTable(head="keep"), "fc", classes, backbone.native.identity)
+    ledger = load_state(
+        Target(native.state_dict(), native, "fc", classes, backbone.native.identity), file, WeightsTable(head="keep")
+    )
     assert ledger.coverage == 1.0
     images = torch.randn(2, 3, 64, 64)
     assert torch.equal(native(images), model(images))
@@ -86,28 +88,32 @@ def test_a_backbone_takes_them_with_equal_logits(served: FileServer, model: nn.M
 
 def test_timms_resnet_takes_them_with_equal_logits(served: FileServer, model: nn.Module, tmp_path: Path) -> None:
     file = source.build(DEFAULT, _asking("timm", "resnet18", tmp_path))
-    assert file.architecture == "timm/resnet18"
+    assert file.architecture == "torchvision/resnet18"
     same = timm.create_model("resnet18", pretrained=False).eval()
-    load(same.state_dict(), file, WeightsTable(head="keep"), "fc", file.classes or (), "timm/resnet18")
+    load_state(
+        Target(same.state_dict(), same, "fc", file.classes or (), "timm/resnet18"), file, WeightsTable(head="keep")
+    )
     images = torch.randn(2, 3, 64, 64)
     assert torch.allclose(same(images), model(images), atol=1e-5)
 
 
-@pytest.mark.parametrize("arch", sorted(source.SAME))
-def test_what_is_called_the_same_has_the_same_names_and_shapes(arch: str) -> None:
-    with torch.device("meta"):
-        ours, theirs = timm.create_model(arch, pretrained=False), get_model(arch, weights=None)
-    shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (ours, theirs)]
-    assert shapes[0] == shapes[1]
-    convolutions = [
-        [
-            (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
-            for layer in model.modules()
-            if isinstance(layer, nn.Conv2d)
-        ]
-        for model in (ours, theirs)
-    ]
-    assert convolutions[0] == convolutions[1]
+def test_the_same_network_of_another_name_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    message = _refusal(DEFAULT, _asking("timm", "mobilenetv2_100", tmp_path))
+    assert message.startswith("mobilenet_v2-7ebf99e0.pth is not in the cache")
+
+
+@pytest.mark.parametrize("arch", sorted(source.AUXILIARY))
+def test_classifiers_that_only_served_training_are_dropped(arch: str, tmp_path: Path) -> None:
+    full = get_model(arch, weights=None, aux_logits=True, init_weights=False)
+    torch.save(full.state_dict(), tmp_path / "x.pth")
+    backbone = backbones.build(TorchvisionOptions(arch=arch), None)
+    file = WeightsFile(tmp_path / "x.pth", "a file", may_drop=source.AUXILIARY[arch])
+    target = Target(backbone.module.state_dict(), backbone.module, "fc")
+    ledger = load_state(target, file, WeightsTable())
+    assert ledger.coverage == 1.0
+    dropped = {(entry.source or "").split(".")[0] for entry in ledger.entries if entry.status == "dropped"}
+    assert dropped == {"fc", *(pattern.removesuffix(".*") for pattern in source.AUXILIARY[arch])}
 
 
 def test_the_older_names_of_a_densenet_land(tmp_path: Path) -> None:
@@ -115,7 +121,15 @@ def test_the_older_names_of_a_densenet_land(tmp_path: Path) -> None:
         names = list(get_model("densenet121", weights=None).state_dict())
     old = [name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2.") for name in names]
     assert old != names
-    assert [found.target for found in match(old, names, source.DENSENET)] == names
+    assert [found.target for found in match(old, names, source.OLDER["densenet"])] == names
+
+
+def test_the_older_names_of_a_vision_transformer_land(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        names = list(get_model("vit_b_32", weights=None).state_dict())
+    old = [name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2.") for name in names]
+    assert old != names
+    assert [found.target for found in match(old, names, source.OLDER["vit_"])] == names
 
 
 def test_another_digest_than_the_names_is_refused(served: FileServer, tmp_path: Path) -> None:
@@ -151,14 +165,14 @@ def test_weights_that_torchvision_lacks_name_the_nearest(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("library", "arch", "hint"),
     [
-        ("timm", "vgg16", '[backbone] use = "torchvision", arch = "vgg16"; or other weights'),
-        ("timm", "resnet26", f"of timm they fit {', '.join(sorted(source.SAME))}"),
+        ("timm", "efficientnet_b5", '[backbone] use = "torchvision", arch = "efficientnet_b5"; or other weights'),
+        ("timm", "resnet26", '[backbone] use = "torchvision"'),
         ("mine", "tiny", '[backbone] use = "torchvision"'),
     ],
 )
-def test_another_library_is_refused(library: str, arch: str, hint: str, tmp_path: Path) -> None:
+def test_another_network_is_refused(library: str, arch: str, hint: str, tmp_path: Path) -> None:
     assert _refusal(DEFAULT, _asking(library, arch, tmp_path)) == (
-        f"torchvision's weights do not fit {library}/{arch}\n  where: [weights] use\n  mend:  {hint}"
+        f"torchvision has no network that is the same as {library}/{arch}\n  where: [weights] use\n  mend:  {hint}"
     )
 
 

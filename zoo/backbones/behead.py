@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+from zoo.meta import on_meta
 from zoo.registry.contracts import FeatureSpec
 
 # Classes of a classifier that is only built to lose its last layer; the backbone does not depend on it.
@@ -62,10 +63,10 @@ def take_trunk(create: Create, create_headless: Callable[[], nn.Module], asked: 
     `create_headless` makes the trunk of architectures that do not end in one linear layer on pooled features.
     ZooError when the architecture cannot take images of the size asked for.
     """
-    with torch.device("meta"), asked.refusing():
+    with on_meta(), asked.refusing():
         native = create(CLASSES)
     layer = find_last_linear(native, asked)
-    with torch.device("meta"):
+    with on_meta():
         spec = measure(behead(native, layer) if layer else create_headless(), asked)
     return Trunk(behead(create(CLASSES), layer) if layer else create_headless(), spec, layer)
 

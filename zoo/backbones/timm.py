@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any, cast
 
 import timm
-import torch
 from timm.models import PretrainedCfg, get_arch_pretrained_cfgs
 from torch import nn
 
 from zoo.backbones.behead import Asked, take_trunk
 from zoo.backbones.stages import find_stages
 from zoo.errors import ZooError, nearest
+from zoo.meta import on_meta
 from zoo.registry.builtin.backbones import TimmOptions
 from zoo.registry.contracts import Backbone, InputSpec, Interpolation, Native
 
@@ -43,7 +43,7 @@ def _create(arch: str, arguments: Mapping[str, Any], classes: int) -> nn.Module:
 
 def _takes(arch: str, key: str, value: object, asked: Asked) -> bool:
     """Return whether the architecture has such an argument: only building it tells, cheap on the meta device."""
-    with torch.device("meta"), asked.refusing():
+    with on_meta(), asked.refusing():
         try:
             _create(arch, {key: value}, 0)
         except TypeError as error:

@@ -25,6 +25,9 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also print what became of every tensor of the weights.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a model as a recipe says, and export it.
@@ -39,7 +42,7 @@ def finetune(
     changes = [setting.partition("=")[0].strip() for setting in settings or []]
     from zoo.run import finetune as run_recipe
 
-    with said_aloud(quiet or as_json):
+    with said_aloud(quiet or as_json, verbose):
         result = run_recipe(resolved, out, registry=registry, resume=resume, overwrite=overwrite, changes=changes)
     best = result.ended.best
     metrics = dict(best.metrics) if best else {}

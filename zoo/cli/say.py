@@ -67,12 +67,12 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def said_aloud(quiet: bool = False) -> Iterator[None]:
-    """Print what is logged under `zoo` while the block runs."""
+def said_aloud(quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Print what is logged under `zoo` while the block runs; `verbose` adds every tensor's entry."""
     logger, handler = logging.getLogger("zoo"), _Lines()
     before = logger.level
     if not quiet:
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.DEBUG if verbose else logging.INFO)
         logger.addHandler(handler)
     try:
         yield

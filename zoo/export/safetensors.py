@@ -1,7 +1,7 @@
 """model.safetensors under the architecture's native names, and model.json with what belongs to it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,15 @@ class Safetensors:
             raise ZooError(what, where="[[export]]", hint=hint)
 
     def write(self, model: Exportable, folder: Path) -> tuple[Path, ...]:
-        """Write both files. ZooError: see `check`."""
+        """Write the weights, what is needed beside them, and the ledger. ZooError: see `check`."""
         self.check(model)
         weights, facts = folder / "model.safetensors", folder / "model.json"
         save_file({name: self._typed(tensor) for name, tensor in model.state.items()}, weights)
-        facts.write_text(json.dumps(describe(model), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return weights, facts
+        _write_json(facts, describe(model))
+        if model.ledger is None:
+            return weights, facts
+        _write_json(folder / "load.json", model.ledger)
+        return weights, facts, folder / "load.json"
 
     def read(self, model: Exportable, folder: Path) -> Callable[[Tensor], Tensor]:
         """Return the library's own model with the file's weights, loaded with strict=True."""
@@ -60,6 +63,10 @@ class Safetensors:
     def _typed(self, tensor: Tensor) -> Tensor:
         tensor = tensor.detach().cpu().contiguous()
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def describe(model: Exportable) -> dict[str, Any]:

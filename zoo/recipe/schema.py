@@ -135,6 +135,10 @@ class WeightsTable(Table):
     """What becomes of the checkpoint's own classifier: dropped, kept as it is, or its rows taken by class name."""
     may_miss: list[str] = []
     """Globs of backbone tensors that the checkpoint need not have."""
+    may_drop: list[str] = []
+    """Globs of the checkpoint's keys that the model need not take."""
+    adapt: list[Literal["channels", "positions", "patches"]] = ["channels", "positions"]
+    """Which shapes may be adapted: input channels, positions for another image size, another patch size."""
     which: str | None = Field(None, min_length=1, pattern=r"^[^.]+(\.[^.]+)*$")
     """Which set of weights, where the checkpoint holds several: "raw", "ema", or one's own name there ("teacher")."""
 

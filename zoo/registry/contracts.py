@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Align = Literal["names", "order"]
 Rates = Mapping[str, float | None]
 """For every parameter name the multiple of the run's learning rate: 1.0 trained, 0.0 kept in the optimiser at rate zero
 ("zero-lr"), None out of the optimiser with requires_grad=False."""
@@ -122,8 +123,9 @@ class WeightsRequest:
 class WeightsFile:
     """Where a checkpoint's bytes are and what is known of them.
 
-    `rename` are (regular expression, replacement) pairs applied in order to each key; `may_miss` are glob patterns of
-    target names; `architecture` is `library/arch`; `origin` says in words where the file came from.
+    `rename` are (regular expression, replacement) pairs applied in order to each key; `align` = "order" pairs tensors
+    with the model's one by one, whatever their names; `may_miss` are glob patterns of target names, `may_drop` of the
+    file's keys; `architecture` is `library/arch`; `origin` says in words where the file came from.
     """
 
     path: Path
@@ -131,7 +133,9 @@ class WeightsFile:
     sha256: str | None = None
     architecture: str | None = None
     rename: tuple[tuple[str, str], ...] = ()
+    align: Align = "names"
     may_miss: tuple[str, ...] = ()
+    may_drop: tuple[str, ...] = ()
     input: InputSpec | None = None
     classes: tuple[str, ...] | None = None
     licence: str | None = None
@@ -227,7 +231,8 @@ class Strategy(Protocol):
 class Exportable:
     """A model, ready to write: native names, single device, no wrapper prefixes.
 
-    `heads` are the names of all its heads; `state` holds the first one's tensors under the native classifier.
+    `heads` are the names of all its heads; `state` holds the first one's tensors under the native classifier. `ledger`
+    says what the model started from, as in a run's load.json.
     """
 
     state: "Mapping[str, Tensor]"
@@ -236,6 +241,7 @@ class Exportable:
     classes: tuple[str, ...]
     heads: tuple[str, ...] = ("main",)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    ledger: Mapping[str, Any] | None = None
 
 
 class Exporter(Protocol):

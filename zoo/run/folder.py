@@ -57,6 +57,14 @@ class RunFolder:
         """Return whether a run has begun here."""
         return self.recipe.exists()
 
+    def read_json(self, name: str) -> Any:
+        """Return what `write_json` wrote into the file `name`. RunError: it is not there, or damaged."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            what = f"cannot read {name}: {error}"
+            raise RunError(what, where=str(self.path), hint="run the recipe again") from error
+
     def write_json(self, name: str, value: Any) -> None:
         """Write `value` as JSON into the file `name`. RunError: it cannot be written (disk full)."""
         self._write(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

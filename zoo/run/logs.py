@@ -53,7 +53,7 @@ def run_log() -> Iterator[RunLog]:
     """Collect what is logged under `zoo` for the length of a run, and why it ended when it fails."""
     handler = RunLog()
     level = LOGGER.level
-    LOGGER.setLevel(logging.INFO)
+    LOGGER.setLevel(level if level == logging.DEBUG else logging.INFO)
     LOGGER.addHandler(handler)
     try:
         yield handler

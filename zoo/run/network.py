@@ -10,6 +10,7 @@ from zoo.recipe import Recipe
 from zoo.registry.contracts import Backbone, Exportable, InputSpec, TargetSpec, WeightsFile
 from zoo.seeds import derive
 from zoo.train.model import BACKBONE, Model, native_names, native_state
+from zoo.weights.target import Target
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Network:
     def native_state(self) -> dict[str, Tensor]:
         """Return the model's tensors (not copied) under native names."""
         return native_state(self.model, self.names)
+
+    def target(self) -> Target:
+        """Return the model as weights are loaded into it."""
+        native = self.backbone.native
+        module = self.backbone.module
+        return Target(self.native_state(), module, native.classifier, self.classes, native.identity)
 
     def exportable(self, spec: InputSpec) -> Exportable:
         """Return the model as exporters take it, with the preprocessing `spec`."""

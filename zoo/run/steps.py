@@ -31,7 +31,7 @@ from zoo.run.network import Network, build_backbone, image_size, make_network
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
 from zoo.weights.ledger import Ledger
-from zoo.weights.load import load
+from zoo.weights.loading import load_state
 from zoo.weights.places import weights_request
 
 PROBE_IMAGES = 16
@@ -89,9 +89,9 @@ def assemble(
     if file is None:
         tell("weights", f"none: a random start from seed {recipe.run.seed}")
         return network, None
-    native, table = backbone.native, recipe.weights.common
-    ledger = load(network.native_state(), file, table, native.classifier, network.classes, native.identity)
+    ledger = load_state(network.target(), file, recipe.weights.common)
     LOGGER.info("%s", ledger.table())
+    LOGGER.debug("%s", ledger.details())
     return network, ledger
 
 

@@ -160,7 +160,8 @@ def exportable(trained: Trained) -> Exportable:
         "recipe": trained.recipe.to_table(),
         "zoo": __version__,
     }
-    return replace(trained.network.exportable(trained.preprocess.spec), facts=facts)
+    ledger = trained.folder.read_json("load.json")
+    return replace(trained.network.exportable(trained.preprocess.spec), facts=facts, ledger=ledger)
 
 
 def _some_images(trained: Trained) -> Tensor:

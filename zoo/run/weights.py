@@ -7,13 +7,15 @@ import torch
 from pydantic import ValidationError
 
 from zoo.errors import ZooError
+from zoo.meta import on_meta
 from zoo.recipe.schema import WeightsTable
 from zoo.registry import Registry, kinds
 from zoo.registry.contracts import Backbone, WeightsFile
 from zoo.weights.ledger import Ledger
-from zoo.weights.load import plan
+from zoo.weights.loading import plan
 from zoo.weights.names import match
 from zoo.weights.reading import read_checkpoint
+from zoo.weights.target import Target
 
 
 def check_weights(registry: Registry, backbone: str, path: Path, head: Literal["reset", "keep"] = "reset") -> Ledger:
@@ -24,11 +26,11 @@ def check_weights(registry: Registry, backbone: str, path: Path, head: Literal["
     """
     built = build_on_meta(registry, backbone)
     file, table = WeightsFile(path, origin=f"file {path}"), WeightsTable(head=head)
-    target = dict(built.module.state_dict())
+    tensors = dict(built.module.state_dict())
     if head == "keep" and built.native.classifier:
-        target |= _classifier(built, path)
-    ledger, _ = plan(target, file, table, built.native.classifier, (), built.native.identity)
-    return ledger
+        tensors |= _classifier(built, path)
+    native = built.native
+    return plan(Target(tensors, built.module, native.classifier, (), native.identity), file, table).ledger
 
 
 def build_on_meta(registry: Registry, backbone: str) -> Backbone:
@@ -40,7 +42,7 @@ def build_on_meta(registry: Registry, backbone: str) -> Backbone:
     except ValidationError as error:
         text = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ZooError(f"there is no backbone {backbone!r}: {text}", hint="zoo list backbone 'timm/*'") from error
-    with torch.device("meta"):
+    with on_meta():
         built: Backbone = part.builder()(options, None)
     return built
 
@@ -51,6 +53,6 @@ def _classifier(built: Backbone, path: Path) -> dict[str, torch.Tensor]:
     names = [f"{built.native.classifier}.weight", f"{built.native.classifier}.bias"]
     found = {item.target: tensors[item.source] for item in match(tensors, [*built.module.state_dict(), *names])}
     rows = len(found[names[1]]) if names[1] in found else 1
-    with torch.device("meta"):
+    with on_meta():
         native = built.native.build(rows).state_dict()
     return {name: native[name] for name in names}

@@ -1,6 +1,12 @@
-"""An optimiser's state by parameter name: what a checkpoint keeps of it, and how it comes back to the same bits."""
+"""An optimiser's state by parameter name: what a checkpoint keeps of it, and how it comes back to the same bits.
 
-from collections.abc import Iterable, Mapping
+Names are the model's without wrapper segments: what was kept under DDP or torch.compile comes back without them, or the
+other way round.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from itertools import takewhile
 from types import NoneType
 from typing import Any
 
@@ -10,8 +16,11 @@ from torch.optim import Optimizer
 
 from zoo.errors import RunError
 from zoo.recipe.schema import OptimTable
+from zoo.weights.names import WRAPPERS, unwrapped
 
 PLAIN = (bool, int, float, str)
+HINT = "a resume keeps [optim] use and [freeze] as they were; or start a new run from these weights"
+State = dict[str, Any]
 
 FROM_RECIPE = frozenset(OptimTable.model_fields) | {"names", "params", "rate"}
 """What a group has from the recipe and the Plan. It is not kept: a resume may change it."""
@@ -34,18 +43,17 @@ def optimizer_numbers(optimizer: Optimizer) -> dict[str, Any]:
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
     """Give the optimiser back what `optimizer_tensors` and `optimizer_numbers` gave, each tensor in its own layout.
 
-    RunError: they are another optimiser's, or of other groups.
+    RunError: they are another optimiser's, of other groups, or of a parameter that this one lacks.
     """
     _check_same(optimizer, numbers)
-    by_name: dict[str, dict[str, Any]] = {}
-    for full, value in {**tensors, **numbers["state"]}.items():
-        name, _, key = full.rpartition("/")
-        by_name.setdefault(name, {})[key] = value
-    for name, parameter in _named(optimizer):
-        if name in by_name:
-            optimizer.state[parameter] = {key: _like(key, value, parameter) for key, value in by_name[name].items()}
-    for index, group in enumerate(optimizer.param_groups):
-        group.update(by_name.get(f"#{index}", {}))
+    parameters = dict(_named(optimizer))
+    groups = {f"#{index}": group for index, group in enumerate(optimizer.param_groups)}
+    for name, state in _by_name({**tensors, **numbers["state"]}, {*parameters, *groups}).items():
+        if name in groups:
+            groups[name].update(state)
+        else:
+            own = parameters[name]
+            optimizer.state[own] = {key: _like(key, value, own) for key, value in state.items()}
 
 
 def _check_same(optimizer: Optimizer, numbers: Mapping[str, Any]) -> None:
@@ -54,8 +62,22 @@ def _check_same(optimizer: Optimizer, numbers: Mapping[str, Any]) -> None:
         ("number of parameter groups", numbers["groups"], len(optimizer.param_groups)),
     ):
         if old != new:
-            hint = "a resume keeps [optim] use and [freeze] as they were; or start a new run from these weights"
-            raise RunError(f"the {what} was {old} in the checkpoint and is {new} now", hint=hint)
+            raise RunError(f"the {what} was {old} in the checkpoint and is {new} now", hint=HINT)
+
+
+def _by_name(kept: Mapping[str, Any], known: Collection[str]) -> dict[str, State]:
+    """Return what was kept by the names that the optimiser knows. RunError: something has no place of its own there."""
+    found: dict[str, State] = {}
+    for full, value in kept.items():
+        name, _, key = full.rpartition("/")
+        found.setdefault(name, {})[key] = value
+    placed: dict[str, State] = {}
+    for name, state in found.items():
+        own = name if name in known else unwrapped(name)
+        if own not in known or own in placed:
+            raise RunError(f"the checkpoint has an optimiser state of {name}, which is not trained now", hint=HINT)
+        placed[own] = state
+    return placed
 
 
 def _state(optimizer: Optimizer) -> Iterable[tuple[str, Any]]:
@@ -70,8 +92,22 @@ def _state(optimizer: Optimizer) -> Iterable[tuple[str, Any]]:
 
 
 def _named(optimizer: Optimizer) -> Iterable[tuple[str, nn.Parameter]]:
+    """Return each parameter by its name without wrapper segments.
+
+    Names that would then be one have a module truly called `module`: of them only what is around the whole model goes.
+    """
+    names = [name for group in optimizer.param_groups for name in group["names"]]
+    alike, outer = Counter(map(unwrapped, names)), _outer(names)
     for group in optimizer.param_groups:
-        yield from zip(group["names"], group["params"], strict=True)
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            bare = unwrapped(name)
+            yield (bare if alike[bare] == 1 else ".".join(name.split(".")[outer:])), parameter
+
+
+def _outer(names: Iterable[str]) -> int:
+    """Return how many wrapper segments all names begin with."""
+    places = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    return len(list(takewhile(lambda parts: set(parts) == {parts[0]} <= WRAPPERS, places)))
 
 
 def _like(key: str, value: Any, parameter: nn.Parameter) -> Any:

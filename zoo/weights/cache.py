@@ -46,7 +46,7 @@ def fetched(cache: Path, name: str, sha256: str, download: Download) -> Cached:
     if an older download was continued, it is then done once more from its start. What is whole is not hashed again as
     long as its size and time stay. WeightsError: wrong bytes, no room, no right to write, or what `download` raises.
     """
-    path = cache / "downloads" / sha256 / name
+    path = place_of(cache, name, sha256)
     try:
         if known := _known(path, sha256):
             return known  # without the lock: the cache may be read-only
@@ -55,6 +55,11 @@ def fetched(cache: Path, name: str, sha256: str, download: Download) -> Cached:
             return _known(path, sha256) or _verified(path, sha256) or _fetch(path, sha256, download)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def place_of(cache: Path, name: str, sha256: str) -> Path:
+    """Return where the file `name` lies in `cache` once it is whole."""
+    return cache / "downloads" / sha256 / name
 
 
 def part_of(path: Path) -> Path:

@@ -11,8 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from zoo.errors import Problem, WeightsError, nearest
 from zoo.registry.builtin.weights import FileOptions, HubOptions, PackageOptions, UrlOptions, web_address
-from zoo.registry.contracts import InputSpec, Interpolation, WeightsFile, WeightsRequest
-from zoo.weights import file, hub, package, url
+from zoo.registry.contracts import Align, InputSpec, Interpolation, WeightsFile, WeightsRequest
 
 Triple = tuple[float, float, float]
 Positive = Annotated[int, Field(ge=1)]
@@ -75,7 +74,7 @@ class HubOrigin(_Origin):
     """A file on the Hugging Face Hub."""
 
     use: Literal["hub"]
-    repo: str
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     """`owner/name`."""
     file: str = "model.safetensors"
     """The file's path in the repository."""
@@ -116,6 +115,12 @@ class Card(_Closed):
     """The same, a name a line, in a file beside the card."""
     rename: tuple[tuple[str, str], ...] = ()
     """(regular expression, replacement) pairs, applied in order to every key."""
+    align: Align = "names"
+    """"order": the tensors come in the architecture's own order, under names that mean nothing to it."""
+    may_miss: tuple[str, ...] = ()
+    """Globs of the architecture's tensors that the file does not have."""
+    may_drop: tuple[str, ...] = ()
+    """Globs of keys that the architecture has no place for, such as a classifier that only served training."""
     metric: CardMetric | None = None
     """A figure that the weights reach."""
 
@@ -179,6 +184,9 @@ def open_card(card: Card, path: Path, request: WeightsRequest) -> WeightsFile:
         sha256=card.sha256,
         architecture=card.architecture,
         rename=card.rename,
+        align=card.align,
+        may_miss=card.may_miss,
+        may_drop=card.may_drop,
         input=card.input.spec(),
         classes=_classes(card, path),
         licence=card.licence,
@@ -198,6 +206,8 @@ def _problems(error: ValidationError, path: Path) -> list[Problem]:
 
 
 def _find(card: Card, path: Path, request: WeightsRequest) -> WeightsFile:
+    from zoo.weights import file, hub, package, url  # only here: a card is read and listed without torch
+
     if isinstance(card.origin, HubOrigin):
         found = hub.build(HubOptions(**card.origin.keys()), request)
     elif isinstance(card.origin, PackageOrigin):

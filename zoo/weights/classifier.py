@@ -11,7 +11,7 @@ from zoo.errors import WeightsError
 
 Policy = Literal["reset", "keep", "by-class-name"]
 USUAL = ("fc", "classifier", "head", "heads", "head_dist", "last_linear")
-"""First segments of classifiers' names, for architectures that do not end in one linear layer."""
+"""First segments of classifiers' names."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Classifier:
         return self.prefix is not None and name.startswith(f"{self.prefix}.")
 
     def drops(self, name: str, first_segments: frozenset[str]) -> bool:
-        """Tell whether a key that the model lacks is a classifier that `head = "reset"` drops.
+        """Tell whether a key that the model lacks is a classifier of another name, which `head = "reset"` drops.
 
-        Only where the architecture has no linear classifier, and the model itself has nothing of that name.
+        Only where the model itself has nothing of that name.
         """
         first = name.split(".")[0]
-        return self.prefix is None and self.policy == "reset" and first in USUAL and first not in first_segments
+        return self.policy == "reset" and first in USUAL and first not in first_segments
 
     def require_classes(self, names: Collection[str], where: str) -> None:
         """Check that `keep` or `by-class-name` can be followed.

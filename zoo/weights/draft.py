@@ -1,6 +1,6 @@
 """The ledger while it is written, and the refusal when anything is left unaccounted for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -9,7 +9,8 @@ from zoo.errors import Problem, WeightsError
 from zoo.weights.classifier import Classifier
 from zoo.weights.ledger import Entry, Flag, Ledger, Part, Status, percent
 from zoo.weights.reading import Checkpoint
-from zoo.weights.values import has_only_numbers
+from zoo.weights.target import Target
+from zoo.weights.values import Extremes, extremes
 
 SHOWN = 5  # names in a line of an error
 
@@ -18,11 +19,14 @@ SHOWN = 5  # names in a line of an error
 class Draft:
     """Entries and new values so far, and what stands against them.
 
-    `missing` are names of the model, `misfits` names of the model with why, `unexpected` keys of the file.
+    `adaptable` are the kinds of shapes that may be adapted, `extremes` those of the file's values by key. `missing` are
+    names of the model, `misfits` names of the model with why, `unexpected` keys of the file.
     """
 
-    target: Mapping[str, Tensor]
+    target: Target
     head: Classifier
+    adaptable: Collection[str] = ()
+    extremes: Mapping[str, Extremes | None] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     values: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
@@ -40,20 +44,22 @@ class Draft:
         self.entries.append(Entry(source, target, status, reason, elements, part))
 
 
-def require_finite(checkpoint: Checkpoint) -> None:
-    """WeightsError when a tensor of the file holds NaN or Inf."""
-    bad = [key for key, tensor in checkpoint.tensors.items() if not has_only_numbers(tensor)]
+def require_finite(checkpoint: Checkpoint) -> dict[str, Extremes | None]:
+    """Return the extremes of each key's values. WeightsError: a tensor of the file holds NaN or Inf."""
+    found = {key: extremes(tensor) for key, tensor in checkpoint.tensors.items()}
+    bad = [key for key, pair in found.items() if pair is not None and not pair.are_numbers()]
     if bad:
         raise WeightsError(
             f"{_some(bad, 'tensor')} of the file {'holds' if len(bad) == 1 else 'hold'} NaN or Inf",
             where=str(checkpoint.path),
             hint="its training diverged, or the file is damaged: take an earlier checkpoint",
         )
+    return found
 
 
 def require_complete(draft: Draft, ledger: Ledger) -> None:
     """WeightsError when a tensor or key has no entry, or nothing of the backbone is covered."""
-    total = sum(tensor.numel() for name, tensor in draft.target.items() if draft.part(name) == "backbone")
+    total = sum(tensor.numel() for name, tensor in draft.target.tensors.items() if draft.part(name) == "backbone")
     against = _against(draft)
     if not against and (ledger.covered or not total):
         return
@@ -84,7 +90,7 @@ def _mend(draft: Draft, ledger: Ledger, total: int) -> str:
         return "other names, or another architecture: map the names with `rename`, or name the right architecture"
     if draft.missing:
         return "if the backbone may do without them, list them in `may_miss`"
-    return "map them with `rename`, or save the file without them"
+    return "map them with `rename`; or list in `may_drop` what the model need not take"
 
 
 def _some(names: Sequence[str], noun: str) -> str:

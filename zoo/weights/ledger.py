@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from math import floor
 from typing import Any, Literal
 
-Status = Literal["loaded", "renamed", "dropped", "unexpected", "initialised", "allowed-missing"]
+from zoo.weights.names import stage_of
+
+Status = Literal["loaded", "renamed", "adapted", "dropped", "unexpected", "initialised", "allowed-missing"]
 Part = Literal["backbone", "head"]
+TAKEN: tuple[Status, ...] = ("loaded", "renamed", "adapted")
 SHOWN = 4  # names in a line of the table
 
 
@@ -16,8 +19,9 @@ SHOWN = 4  # names in a line of the table
 class Entry:
     """One key of the file, one tensor of the model, or both.
 
-    `loaded` and `renamed`: the key's values are in the tensor. `dropped` and `unexpected`: the key has no tensor.
-    `initialised` and `allowed-missing`: the tensor has no key and keeps its first values. `reason` says by which rule.
+    `loaded` and `renamed`: the key's values are in the tensor; `adapted`: what became of them in its shape. `dropped`
+    and `unexpected`: the key has no tensor. `initialised` and `allowed-missing`: the tensor has no key and keeps its
+    first values. `reason` says by which rule.
     `elements` counts the values that were loaded, dropped, or left as they were.
     """
 
@@ -35,6 +39,17 @@ class Flag:
 
     name: str
     why: str
+
+
+@dataclass(frozen=True)
+class StageCount:
+    """A stage of the backbone: how many of its tensors and elements have the file's values."""
+
+    name: str
+    loaded: int
+    tensors: int
+    covered: int
+    elements: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class Ledger:
     @property
     def covered(self) -> int:
         """How many elements of the backbone have the file's values."""
-        return _elements(self._of("loaded", "renamed", part="backbone"))
+        return _elements(self._of(*TAKEN, part="backbone"))
 
     @property
     def total(self) -> int:
@@ -70,27 +85,47 @@ class Ledger:
         """Share of the backbone's elements that have the file's values, in [0, 1]."""
         return self.covered / self.total if self.total else 0.0
 
-    def table(self) -> str:
-        """Return a few lines of plain text: the file, how much was loaded, by which rules, and what was not."""
-        taken = self._of("loaded", "renamed")
+    def stages(self) -> tuple[StageCount, ...]:
+        """Return the backbone's stages, in the order of the file and then of what it lacks."""
+        groups: dict[str, list[Entry]] = {}
+        for entry in self._of(*TAKEN, "initialised", "allowed-missing", part="backbone"):
+            groups.setdefault(stage_of(entry.target or ""), []).append(entry)
+        return tuple(_count(name, entries) for name, entries in groups.items())
+
+    def table(self, verbose: bool = False) -> str:
+        """Return a few lines of plain text: the file, how much was loaded, by which rules, and what was not.
+
+        `verbose` adds the details.
+        """
+        taken = self._of(*TAKEN)
         lines = [
             f"weights      {self.file}, {self.origin}, sha256 {self.sha256[:12]}",
             f"loaded       {_tensors(taken)}; backbone {self.covered:,} of {self.total:,} elements, "
             + percent(self.covered, self.total),
         ]
         lines += [f"renamed      {number} by {rule}" for rule, number in self._rules().items()]
-        for status in ("dropped", "unexpected", "initialised", "allowed-missing"):
+        for status in ("adapted", "dropped", "unexpected", "initialised", "allowed-missing"):
             lines += _lines(status.replace("allowed-missing", "may miss"), self._of(status))
         for why in dict.fromkeys(flag.why for flag in self.flags):
             names = [flag.name for flag in self.flags if flag.why == why]
             lines.append(f"flagged      {len(names)} ({_names(names)}): {why}")
         if self.initialised_classes:
             lines.append(f"new classes  {_names(self.initialised_classes)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, self.details()] if verbose else lines)
+
+    def details(self) -> str:
+        """Return a line a stage and a line an entry."""
+        stages = [
+            f"stage        {stage.name}: {stage.loaded} of {stage.tensors} tensors, "
+            f"{stage.covered:,} of {stage.elements:,} elements"
+            for stage in self.stages()
+        ]
+        return "\n".join([*stages, *map(_line, self.entries)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data: the fields, `coverage`, `covered` and `total`."""
-        return {**asdict(self), "coverage": self.coverage, "covered": self.covered, "total": self.total}
+        """Return plain data: the fields, `coverage`, `covered`, `total` and `stages`."""
+        counted = {"coverage": self.coverage, "covered": self.covered, "total": self.total}
+        return {**asdict(self), **counted, "stages": [asdict(stage) for stage in self.stages()]}
 
     def to_json(self) -> str:
         """Return `as_dict` as JSON text, ending in a newline."""
@@ -105,6 +140,20 @@ class Ledger:
             "the card's or recipe's rename rules" if entry.reason.startswith("rename ") else entry.reason
             for entry in self._of("renamed")
         )
+
+
+def _count(name: str, entries: list[Entry]) -> StageCount:
+    taken = [entry for entry in entries if entry.status in TAKEN]
+    targets = {entry.target for entry in entries}
+    return StageCount(name, len(taken), len(targets), _elements(taken), _elements(entries))
+
+
+def _line(entry: Entry) -> str:
+    path = entry.source or entry.target or ""
+    if None not in (entry.source, entry.target) and entry.source != entry.target:
+        path = f"{entry.source} → {entry.target}"
+    reason = f": {entry.reason}" if entry.reason else ""
+    return f"{entry.status.replace('allowed-missing', 'may miss'):<12} {path} ({entry.elements:,}){reason}"
 
 
 def percent(part: int, whole: int) -> str:

@@ -1,9 +1,10 @@
 """How a checkpoint's keys land on a model's names, guided by the names the model really has."""
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from zoo.errors import WeightsError
 
@@ -19,30 +20,49 @@ NAMESPACES = frozenset(
     }
 )
 """Attributes under which training code keeps the model."""
+DEPTH = 3  # namespaces in one another that are looked for whatever they are called
+NEARLY_ALL = 0.9  # share of keys below one path when it is a namespace; the classifier may stand outside
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Match:
-    """One key of the file and the name it lands on, which the model may lack; `rule` says why they differ, or ""."""
+    """One key of the file and the name it lands on, which the model may lack; `rule` says why they differ, or "".
+
+    `foreign`: it was found by an alias, so that the same values may lie in another shape.
+    """
 
     source: str
     target: str
     rule: str = ""
+    foreign: bool = False
 
 
-def match(keys: Iterable[str], target: Collection[str], rename: Sequence[tuple[str, str]] = ()) -> tuple[Match, ...]:
+def match(
+    keys: Iterable[str],
+    target: Collection[str],
+    rename: Sequence[tuple[str, str]] = (),
+    aliases: Mapping[str, str] = _NONE,
+) -> tuple[Match, ...]:
     """Return where each key lands, in the order of `keys`.
 
     The rename rules are applied first, each to what the one before left. Then a key that the model really has stays as
-    it is. Of the others wrapper segments are removed wherever they stand, and one namespace, the same for the whole
-    file: the one under which most keys land. WeightsError: two keys land on one name, or a rule cannot be applied.
+    it is. Of the others wrapper segments are removed wherever they stand, one namespace is removed and one added, the
+    same for the whole file: those under which most keys land. `aliases` are other spellings of the model's names.
+    WeightsError: two keys land on one name, or a rule cannot be applied.
     """
     renamed = [_rename(key, rename) for key in keys]
-    names = _Names(target)
-    prefix = names.namespace([match.target for match in renamed])
-    matches = tuple(_land(match, names, prefix) for match in renamed)
+    names = _Names(target, aliases)
+    space = names.namespace([match.target for match in renamed])
+    matches = tuple(_land(match, names, space) for match in renamed)
     _require_apart(matches)
     return matches
+
+
+def stage_of(name: str) -> str:
+    """Return the stage that a tensor's name belongs to: its first segment, with a number that follows it."""
+    first, *rest = unwrapped(name).split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdecimal() else first
 
 
 def unwrapped(name: str) -> str:
@@ -50,41 +70,69 @@ def unwrapped(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-class _Names:
-    """The model's names, found by what remains of them without wrapper segments."""
+@dataclass(frozen=True)
+class _Space:
+    """The namespace that the file has around the model, and the one that the model has around itself."""
 
-    def __init__(self, target: Collection[str]) -> None:
+    removed: str = ""
+    added: str = ""
+
+    def apply(self, key: str) -> str | None:
+        """Return a key under the model's namespace instead of the file's, None when it is not under the file's."""
+        return self.added + key.removeprefix(self.removed) if key.startswith(self.removed) else None
+
+    def rules(self) -> list[str]:
+        """Return what it does, in words."""
+        told = [f"namespace {self.removed}"] if self.removed else []
+        return [*told, f"added namespace {self.added}"] if self.added else told
+
+
+class _Names:
+    """The model's names, found by what remains of them without wrapper segments, or by another spelling."""
+
+    def __init__(self, target: Collection[str], aliases: Mapping[str, str]) -> None:
         self.exact = frozenset(target)
+        self.aliases = {alias: name for alias, name in aliases.items() if name in self.exact}
         self.bare: dict[str, list[str]] = defaultdict(list)
         for name in target:
             self.bare[unwrapped(name)].append(name)
 
     def find(self, key: str) -> str | None:
-        """Return the model's name for a key: itself, or the only one that differs in wrapper segments."""
+        """Return the model's name for a key: itself, the only one that differs in wrapper segments, or an alias'."""
         if key in self.exact:
             return key
-        found = self.bare.get(unwrapped(key), [])
+        bare = unwrapped(key)
+        found = self.bare.get(bare, [])
         if len(found) > 1:
             # A module truly called `module` beside the same path without it: remove as little as possible.
             found = [name for name in found if _within(name, key)]
             found = sorted(found, key=len)[-1:]
-        return found[0] if found else None
+        return found[0] if found else self.aliases.get(bare)
 
-    def namespace(self, keys: Sequence[str]) -> str:
-        """Return the prefix ("model.backbone.", or "") under which most keys are found, the shortest of equals."""
+    def namespace(self, keys: Sequence[str]) -> _Space:
+        """Return the namespaces under which most keys are found, the shortest of equals."""
         bare = [unwrapped(key) for key in keys if self.find(key) is None]
-        prefixes = sorted({prefix for key in bare for prefix in _prefixes(key)}, key=lambda item: (len(item), item))
-        counts = {prefix: sum(self._finds(key, prefix) for key in bare) for prefix in prefixes}
-        best = max(prefixes, key=lambda prefix: counts[prefix], default="")
-        return best if best and counts[best] else ""
+        spaces = [_Space(removed, added) for removed in _spaces(bare) for added in _spaces(self.bare)]
+        # What goes by the number of keys alone is taken off or put on, never exchanged: that could be another module.
+        spaces += [_Space(removed=around) for around in _around([unwrapped(key) for key in keys])]
+        spaces += [_Space(added=around) for around in _around(self.bare)]
+        counts = {space: sum(self._finds(key, space) for key in bare) for space in spaces}
+        best = max(spaces, key=lambda space: (counts[space], -len(space.removed + space.added)), default=_Space())
+        return best if counts.get(best) else _Space()
 
-    def _finds(self, key: str, prefix: str) -> bool:
-        return key.startswith(prefix) and self.find(key.removeprefix(prefix)) is not None
+    def _finds(self, key: str, space: _Space) -> bool:
+        moved = space.apply(key)
+        return moved is not None and self.find(moved) is not None
 
 
 def _within(name: str, key: str) -> bool:
     segments = iter(key.split("."))
     return all(part in segments for part in name.split("."))
+
+
+def _spaces(keys: Collection[str]) -> list[str]:
+    """Return the known namespaces that keys begin with, the empty one first."""
+    return ["", *sorted({prefix for key in keys for prefix in _prefixes(key)}, key=lambda item: (len(item), item))]
 
 
 def _prefixes(key: str) -> list[str]:
@@ -94,6 +142,19 @@ def _prefixes(key: str) -> list[str]:
         if part not in NAMESPACES:
             break
         found.append(f"{found[-1] if found else ''}{part}.")
+    return found
+
+
+def _around(keys: Collection[str]) -> list[str]:
+    """Return the paths, whatever they are called, that nearly all of the keys begin with."""
+    found: list[str] = []
+    paths = [key.split(".") for key in keys]
+    for depth in range(1, DEPTH + 1):
+        heads = Counter(".".join(path[:depth]) for path in paths if len(path) > depth)
+        name, count = max(heads.items(), key=lambda item: item[1], default=("", 0))
+        if count < NEARLY_ALL * len(paths) or not paths:
+            break
+        found.append(f"{name}.")
     return found
 
 
@@ -116,19 +177,19 @@ def _replace(pattern: str, replacement: str, name: str) -> str:
         ) from None
 
 
-def _land(match: Match, names: _Names, prefix: str) -> Match:
+def _land(match: Match, names: _Names, space: _Space) -> Match:
     found = names.find(match.target)
     if found == match.target:
         return match
     key = unwrapped(match.target)
     rules = [match.rule, "wrapper segments" if key != match.target else ""]
-    if found is None and prefix and key.startswith(prefix):
-        key = key.removeprefix(prefix)
-        rules.append(f"namespace {prefix}")
-        found = names.find(key)
+    if found is None and (moved := space.apply(key)) is not None and names.find(moved) is not None:
+        key, found = moved, names.find(moved)
+        rules += space.rules()
+    foreign = found is not None and names.aliases.get(key) == found
     if found is not None and found != key:
-        rules.append("wrapper segments of the model")
-    return Match(match.source, found or key, "; ".join(filter(None, rules)))
+        rules.append("the other library's names" if foreign else "wrapper segments of the model")
+    return Match(match.source, found or key, "; ".join(filter(None, rules)), foreign)
 
 
 def _require_apart(matches: Iterable[Match]) -> None:

@@ -20,7 +20,7 @@ def build(options: PackageOptions, request: WeightsRequest) -> WeightsFile:
         )
     require_file(path)
     origin = f"package {options.package} {found.version}"
-    return WeightsFile(path, origin=origin, sha256=options.sha256, rename=tuple(options.rename))
+    return WeightsFile(path, origin=origin, sha256=options.sha256, rename=tuple(options.rename), align=options.align)
 
 
 def _distribution(name: str) -> metadata.Distribution:

@@ -19,6 +19,11 @@ def card_folders(recipe: Path | None) -> tuple[Path, ...]:
     return tuple(found.values())
 
 
+def cache_folder() -> Path:
+    """Return where downloads are kept."""
+    return user_cache_path("zoo-finetune")
+
+
 def weights_request(native: Native, recipe: Path | None) -> WeightsRequest:
     """Return what a weights source is told about the architecture that asks and about this machine."""
-    return WeightsRequest(native, card_folders(recipe), user_cache_path("zoo-finetune"))
+    return WeightsRequest(native, card_folders(recipe), cache_folder())

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from zoo.errors import WeightsError
 from zoo.weights.branches import require_answered, take_branch
 from zoo.weights.containers import Asked, unwrap
+from zoo.weights.digests import digest_of
 from zoo.weights.formats.damage import DAMAGED, unreadable
 from zoo.weights.formats.kinds import INDEX, PICKLED, SUFFIXES, find_kind
 from zoo.weights.formats.npz import read_npz
@@ -151,7 +151,6 @@ def _hash(path: Path) -> tuple[tuple[Path, ...], tuple[tuple[int, ...], ...], st
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+        return digest_of(path)
     except OSError as error:
         raise cannot_read(path, error) from error

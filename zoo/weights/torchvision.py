@@ -11,24 +11,15 @@ from zoo.registry.builtin.weights import TorchvisionWeightsOptions
 from zoo.registry.contracts import InputSpec, Native, WeightsFile, WeightsRequest
 from zoo.weights.cache import fetched
 from zoo.weights.download import download, file_name, shown
+from zoo.weights.equivalents import equivalent
 
-SAME = frozenset(
-    {
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnet101",
-        "resnet152",
-        "resnext50_32x4d",
-        "resnext101_32x8d",
-        "resnext101_64x4d",
-        "wide_resnet50_2",
-        "wide_resnet101_2",
-    }
-)
-"""Architectures that are the same network under the same names in timm."""
-DENSENET = ((r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2."),)
-"""The files of the densenets are older than the names of their layers (torchvision's `_load_state_dict`)."""
+OLDER: dict[str, tuple[tuple[str, str], ...]] = {
+    "densenet": ((r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2."),),
+    "vit_": ((r"\.mlp\.linear_1\.", ".mlp.0."), (r"\.mlp\.linear_2\.", ".mlp.3.")),
+}
+"""By the beginning of an architecture's name: files older than the names of the layers (`_load_from_state_dict`)."""
+AUXILIARY = {"googlenet": ("aux1.*", "aux2.*"), "inception_v3": ("AuxLogits.*",)}
+"""Classifiers that only served training from scratch: the models are built without them."""
 UNSTATED = "torchvision states none"
 
 
@@ -46,8 +37,9 @@ def build(options: TorchvisionWeightsOptions, request: WeightsRequest) -> Weight
         found.path,
         origin=_origin(arch, weights),
         sha256=found.sha256,
-        architecture=request.native.identity,
-        rename=DENSENET if arch.startswith("densenet") else (),
+        architecture=f"torchvision/{arch}",
+        rename=next((rules for family, rules in OLDER.items() if arch.startswith(family)), ()),
+        may_drop=AUXILIARY.get(arch, ()),
         input=_input(weights),
         classes=tuple(weights.meta.get("categories") or ()) or None,
         licence=weights.meta.get("license", UNSTATED),
@@ -60,18 +52,17 @@ def address(weights: WeightsEnum) -> str:
 
 
 def _arch(native: Native) -> str:
-    if native.library == "torchvision" or (native.library == "timm" and native.arch in SAME):
+    """Return torchvision's name of the architecture that asks, or of the one in it that is the same network."""
+    if native.library == "torchvision":
         return native.arch
+    same = equivalent(native.identity)
+    if same is not None:
+        return same.partition("/")[2]
     known = native.arch in list_models(module=torchvision.models)
-    better = f'[backbone] use = "torchvision", arch = "{native.arch}"; or other weights'
     raise WeightsError(
-        f"torchvision's weights do not fit {native.identity}",
+        f"torchvision has no network that is the same as {native.identity}",
         where="[weights] use",
-        hint=better
-        if known
-        else f"of {native.library} they fit {', '.join(sorted(SAME))}"
-        if native.library == "timm"
-        else '[backbone] use = "torchvision"',
+        hint='[backbone] use = "torchvision"' + (f', arch = "{native.arch}"; or other weights' if known else ""),
     )
 
 

@@ -24,5 +24,9 @@ def build(options: UrlOptions, request: WeightsRequest) -> WeightsFile:
         raise WeightsError(what, where=shown(options.url), hint=f"one of: {', '.join(SINGLE)}")
     found = fetched(request.cache, name, options.sha256, partial(download, options.url))
     return WeightsFile(
-        found.path, origin=f"url {shown(options.url)}", sha256=found.sha256, rename=tuple(options.rename)
+        found.path,
+        origin=f"url {shown(options.url)}",
+        sha256=found.sha256,
+        rename=tuple(options.rename),
+        align=options.align,
     )

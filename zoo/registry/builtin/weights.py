@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from zoo.registry.contracts import Align
 from zoo.registry.parts import NoOptions, Options, WeightsPart
 
 
@@ -35,6 +36,8 @@ class FileOptions(Options):
     """What the file's SHA-256 must be, in lower-case hex; not checked when left out."""
     rename: list[tuple[str, str]] = []
     """(regular expression, replacement) pairs, applied in order to every key of the file."""
+    align: Align = "names"
+    """"order" pairs the file's tensors with the model's one by one, where their names and shapes bear that out."""
 
     @field_validator("rename")
     @classmethod
@@ -73,6 +76,8 @@ class UrlOptions(Options):
     """The file's SHA-256, in lower-case hex."""
     rename: list[tuple[str, str]] = []
     """(regular expression, replacement) pairs, applied in order to every key of the file."""
+    align: Align = "names"
+    """"order" pairs the file's tensors with the model's one by one, where their names and shapes bear that out."""
 
     @field_validator("url")
     @classmethod

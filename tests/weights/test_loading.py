@@ -1,6 +1,7 @@
 """Loading: everything accounted for, or refused; all or nothing."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from zoo.errors import WeightsError
 from zoo.recipe.schema import WeightsTable
 from zoo.registry.contracts import WeightsFile
-from zoo.weights import Ledger, load, load_into, plan
+from zoo.weights import Ledger, Target, load, load_state, plan
 
 CLASSES = ("cat", "dog", "owl")
 Tensors = dict[str, Tensor]
@@ -27,8 +28,12 @@ def _blank(tensors: Tensors) -> Tensors:
     return {name: torch.zeros_like(value) for name, value in tensors.items()}
 
 
+def _target(tensors: Tensors, architecture: str | None = None) -> Target:
+    return Target(tensors, classifier="fc", classes=CLASSES, architecture=architecture)
+
+
 def _load(target: Tensors, file: WeightsFile, table: WeightsTable | None = None) -> Ledger:
-    return load(target, file, table or WeightsTable(), "fc", CLASSES)
+    return load_state(_target(target), file, table or WeightsTable())
 
 
 def _refusal(target: Tensors, file: WeightsFile, table: WeightsTable | None = None) -> str:
@@ -64,9 +69,9 @@ def test_a_head_without_native_form_drops_the_classifier(tensors: Tensors, tmp_p
 
 def test_plan_changes_nothing_and_takes_a_meta_model(tensors: Tensors, tmp_path: Path) -> None:
     target = {name: value.to("meta") for name, value in tensors.items()}
-    ledger, values = plan(target, _saved(tensors, tmp_path), WeightsTable(), "fc", CLASSES)
-    assert ledger.coverage == 1.0
-    assert torch.equal(values["conv.weight"], tensors["conv.weight"])
+    planned = plan(_target(target), _saved(tensors, tmp_path), WeightsTable())
+    assert planned.ledger.coverage == 1.0
+    assert torch.equal(planned.values["conv.weight"], tensors["conv.weight"])
 
 
 def test_wrapped_keys_are_accounted_for_by_rule(tensors: Tensors, tmp_path: Path) -> None:
@@ -122,7 +127,7 @@ def test_keys_without_a_place_are_refused(tensors: Tensors, tmp_path: Path) -> N
     assert _refusal(_blank(tensors), _saved({**tensors, **more}, tmp_path)) == (
         "x.pth does not fit the model: 100 % of the backbone's 17 elements are covered\n"
         "  where: file x.pth\n"
-        "  mend:  map them with `rename`, or save the file without them\n"
+        "  mend:  map them with `rename`; or list in `may_drop` what the model need not take\n"
         "not in the model: extra.0, extra.1, extra.2, extra.3, extra.4, … (7 keys) of the file"
     )
 
@@ -178,7 +183,7 @@ def test_a_model_need_not_count_batches(tensors: Tensors, tmp_path: Path) -> Non
 def test_another_architecture_is_refused_by_its_card(tensors: Tensors, tmp_path: Path) -> None:
     file = WeightsFile(tmp_path / "never-read.pth", "card a", architecture="timm/resnet18")
     with pytest.raises(WeightsError) as caught:
-        load(_blank(tensors), file, WeightsTable(), "fc", CLASSES, "timm/resnet50")
+        load_state(_target(_blank(tensors), "timm/resnet50"), file, WeightsTable())
     assert str(caught.value) == (
         "these weights are of timm/resnet18, the model is timm/resnet50\n  where: card a\n"
         "  mend:  name that architecture in [backbone], or other weights in [weights]"
@@ -191,7 +196,7 @@ def test_another_architecture_is_refused_by_its_tensors(tmp_path: Path) -> None:
     with torch.device("meta"):
         target = timm.create_model("resnet50").state_dict()
     with pytest.raises(WeightsError) as caught:
-        plan(target, WeightsFile(path, "file resnet18"), WeightsTable(), "fc", ())
+        plan(Target(target, classifier="fc"), WeightsFile(path, "file resnet18"), WeightsTable())
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("resnet18.safetensors does not fit the model: ")
     assert lines[0].endswith(" % of the backbone's 23,561,205 elements are covered")
@@ -215,22 +220,106 @@ def test_shared_memory_with_two_values_is_refused_and_undone(tmp_path: Path) -> 
     model = _Tied()
     file = _saved({"a": torch.ones(3), "b": torch.full((3,), 2.0)}, tmp_path)
     with pytest.raises(WeightsError) as caught:
-        load_into(model, file)
-    assert str(caught.value).splitlines()[0] == "a does not hold the values that were loaded into it"
+        load(model, file)
+    assert (
+        str(caught.value).splitlines()[0]
+        == "b and a are one tensor of the model, and the file's values for the two differ"
+    )
     assert model.a.abs().sum() == 0
 
 
-def test_load_into_any_module(tmp_path: Path) -> None:
+def test_load_any_module(tmp_path: Path) -> None:
     source, model = timm.create_model("test_resnet"), timm.create_model("test_resnet")
     torch.save({"state_dict": nn.DataParallel(source).state_dict()}, tmp_path / "x.tar")
-    ledger = load_into(model, tmp_path / "x.tar")
+    ledger = load(model, tmp_path / "x.tar")
     assert (ledger.coverage, ledger.inside) == (1.0, "state_dict")
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda model: nn.DataParallel(torch.compile(model))])
+@pytest.mark.parametrize("saved", [nn.Module.state_dict, lambda model: nn.DataParallel(model).state_dict()])
+def test_a_wrapped_models_classifier_is_reset_as_a_bare_ones(wrap: Any, saved: Any, tmp_path: Path) -> None:
+    source, model = timm.create_model("test_resnet"), timm.create_model("test_resnet")
+    torch.save(saved(source), tmp_path / "x.pth")
+    before = model.fc.weight.detach().clone()
+    ledger = load(wrap(model), tmp_path / "x.pth", head="reset", classifier="fc")
+    assert torch.equal(model.fc.weight, before)
+    assert torch.equal(model.conv1[0].weight, source.conv1[0].weight)
+    assert [entry.target for entry in ledger.entries if entry.status == "initialised"] == ["fc.weight", "fc.bias"]
+
+
 def test_a_classifier_is_dropped_where_the_architecture_has_no_linear_one(tensors: Tensors, tmp_path: Path) -> None:
     target = {name: value for name, value in _blank(tensors).items() if not name.startswith("fc.")}
-    ledger = load(target, _saved(tensors, tmp_path), WeightsTable(), None, CLASSES)
+    ledger = load_state(Target(target, classes=CLASSES), _saved(tensors, tmp_path), WeightsTable())
     assert [entry.source for entry in ledger.entries if entry.status == "dropped"] == ["fc.weight", "fc.bias"]
     with pytest.raises(WeightsError, match=r"not in the model: fc\.weight, fc\.bias of the file"):
-        load(target, _saved(tensors, tmp_path), WeightsTable(head="keep"), None, CLASSES)
+        load_state(Target(target, classes=CLASSES), _saved(tensors, tmp_path), WeightsTable(head="keep"))
+
+
+def test_keys_without_a_place_may_be_dropped(tensors: Tensors, tmp_path: Path) -> None:
+    file = _saved({**tensors, "aux.conv.weight": torch.ones(2), "aux.bias": torch.ones(1)}, tmp_path)
+    ledger = _load(_blank(tensors), file, WeightsTable(may_drop=["aux.*"]))
+    dropped = [(entry.source, entry.reason) for entry in ledger.entries if entry.reason.startswith("may_drop")]
+    assert dropped == [("aux.conv.weight", "may_drop 'aux.*'"), ("aux.bias", "may_drop 'aux.*'")]
+
+
+def test_what_the_model_has_a_place_for_is_never_dropped(tensors: Tensors, tmp_path: Path) -> None:
+    target = _blank(tensors)
+    _load(target, _saved(tensors, tmp_path), WeightsTable(may_drop=["conv.*"]))
+    assert torch.equal(target["conv.weight"], tensors["conv.weight"])
+
+
+def test_may_drop_must_match_something(tensors: Tensors, tmp_path: Path) -> None:
+    file = _saved(tensors, tmp_path)
+    assert _refusal(_blank(tensors), file, WeightsTable(may_drop=["aux.*"])).splitlines()[0] == (
+        "may_drop 'aux.*' matches no key of the file"
+    )
+
+
+def test_a_classifier_of_another_name_is_dropped_by_reset_alone(tensors: Tensors, tmp_path: Path) -> None:
+    source = {name.replace("fc.", "head.fc."): value for name, value in tensors.items()}
+    ledger = _load(_blank(tensors), _saved(source, tmp_path))
+    dropped = [(entry.source, entry.reason) for entry in ledger.entries if entry.status == "dropped"]
+    assert dropped == [("head.fc.weight", 'head = "reset"'), ("head.fc.bias", 'head = "reset"')]
+    message = _refusal(_blank(tensors), _saved(source, tmp_path), WeightsTable(head="keep"))
+    assert "not in the model: head.fc.weight, head.fc.bias of the file" in message
+
+
+def test_buffers_that_the_architecture_computes_need_not_be_there_nor_fit(tensors: Tensors, tmp_path: Path) -> None:
+    own = {"a.relative_position_index": torch.arange(4), "b.relative_position_index": torch.arange(4)}
+    given = {"a.relative_position_index": torch.arange(9), "c.attn_mask": torch.zeros(2, 2)}
+    target = {**_blank(tensors), **own}
+    ledger = _load(target, _saved({**tensors, **given}, tmp_path))
+    assert [entry.source or entry.target for entry in ledger.entries if entry.reason.startswith("computed")] == [
+        "a.relative_position_index", "c.attn_mask", "a.relative_position_index", "b.relative_position_index",
+    ]  # fmt: skip
+    assert target["a.relative_position_index"].tolist() == [0, 1, 2, 3]
+
+
+def test_input_channels_and_positions_are_adapted_and_said(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "x.pth")
+    model = timm.create_model("test_vit", in_chans=1, img_size=64)
+    ledger = load(model, tmp_path / "x.pth")
+    assert [entry.target for entry in ledger.entries if entry.status == "adapted"] == [
+        "pos_embed", "patch_embed.proj.weight",
+    ]  # fmt: skip
+    assert ledger.coverage == 1.0
+    assert [line for line in ledger.table().splitlines() if line.startswith("adapted")] == [
+        "adapted      1 (pos_embed): positions 10 x 10 to 4 x 4",
+        "adapted      1 (patch_embed.proj.weight): input channels 3 to 1",
+    ]
+    with pytest.raises(WeightsError) as caught:
+        load(timm.create_model("test_vit", in_chans=1), tmp_path / "x.pth", adapt=())
+    assert str(caught.value).splitlines()[-1] == (
+        "of another shape or type: patch_embed.proj.weight (64 x 3 x 16 x 16 in the file, 64 x 1 x 16 x 16 in the "
+        'model; adapt = ["channels"] would take it)'
+    )
+
+
+def test_a_patch_size_is_adapted_only_when_asked(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "x.pth")
+    model = timm.create_model("test_vit", patch_size=32)
+    with pytest.raises(WeightsError, match=r'adapt = \["patches"\] would take it'):
+        load(model, tmp_path / "x.pth")
+    ledger = load(model, tmp_path / "x.pth", adapt=["patches", "positions"])
+    assert "patch_embed.proj.weight" in [entry.target for entry in ledger.entries if entry.status == "adapted"]
