@@ -114,7 +114,7 @@ def measure(arch: str, folder: Path) -> bool:
     print(f"{arch}, {size / 1e6:,.0f} MB")
     print("  time   " + ", ".join(f"{name} {found * 1e3:,.0f} ms" for name, found in middle.items()))
     print("  peak   " + ", ".join(f"{name} {found / size:.2f} × the model" for name, found in peaks.items()))
-    print(f"  zoo    {of_meta:.2f} × meta (bar {OF_META}), {of_timm:.2f} × timm (bar {OF_TIMM}), peak {of_model:.2f} × ")
+    print(f"  zoo    {of_meta:.2f} × meta (bar {OF_META}), {of_timm:.2f} × timm (bar {OF_TIMM}), peak bar {OF_MODEL}")
     return of_meta <= OF_META and of_timm <= OF_TIMM and of_model <= OF_MODEL
 
 
@@ -126,7 +126,8 @@ def main() -> int:
         return alone(chosen[0], chosen[1], Path(chosen[2]))
     print(describe())
     with TemporaryDirectory() as folder:
-        return int(not all([measure(arch, Path(folder)) for arch in ARCHITECTURES]))
+        met = [measure(arch, Path(folder)) for arch in ARCHITECTURES]
+    return int(not all(met))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def modules_after(*arguments):
         ["list"],
         ["plugins"],
         ["schema"],
+        ["weights", "list"],
         ["check", "recipes/resnet50_cls.toml"],
     ],
     ids=lambda arguments: " ".join(arguments),

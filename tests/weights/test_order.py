@@ -29,8 +29,8 @@ OWN: dict[str, tuple[int, ...]] = {
     "fc.weight": (5, 8),
 }
 PLAIN = (
-    "first.kernel", "b.0.ln.gamma", "b.0.ln.beta", "b.0.dense_1.kernel", "b.0.dense_2.kernel",
-    "b.1.ln.gamma", "b.1.ln.beta", "b.1.dense_1.kernel", "b.1.dense_2.kernel", "top.kernel",
+    "first.w", "b.0.ln.gamma", "b.0.ln.beta", "b.0.dense_1.w", "b.0.dense_2.w",
+    "b.1.ln.gamma", "b.1.ln.beta", "b.1.dense_1.w", "b.1.dense_2.w", "top.w",
 )  # fmt: skip
 
 
@@ -75,9 +75,9 @@ def test_foreign_names_land_in_order() -> None:
 
 
 def test_the_classifier_may_have_other_rows() -> None:
-    tensors = _shaped(PLAIN) | {"top.kernel": torch.zeros(7, 8)}
-    assert _align(tensors, ["fc.weight"])["top.kernel"] == "fc.weight"
-    assert _refusal(tensors) == "top.kernel (7 x 8) would land on fc.weight (5 x 8)"
+    tensors = _shaped(PLAIN) | {"top.w": torch.zeros(7, 8)}
+    assert _align(tensors, ["fc.weight"])["top.w"] == "fc.weight"
+    assert _refusal(tensors) == "top.w (7 x 8) would land on fc.weight (5 x 8)"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_classifier_may_have_other_rows() -> None:
     [
         (
             _exchanged(PLAIN, "b.0.dense_1", "b.0.dense_2"),
-            "b.0.dense_1.kernel comes after b.0.dense_2.kernel",
+            "b.0.dense_1.w comes after b.0.dense_2.w",
         ),
         (
             _exchanged(PLAIN, "b.0.ln.gamma", "b.0.ln.beta"),
@@ -97,14 +97,14 @@ def test_the_classifier_may_have_other_rows() -> None:
         ),
         (
             _renamed(("b.0", "b.10"), ("b.1.", "b.9.")),
-            "b.9.ln.gamma comes after b.10.dense_2.kernel",
+            "b.9.ln.gamma comes after b.10.dense_2.w",
         ),
         (
             _renamed(("dense_1", "a"), ("dense_2", "z")),
             "b.0.a and b.0.z hold the same shapes, and their names do not say which comes first",
         ),
         (
-            _renamed(("first.kernel", "first.beta")),
+            _renamed(("first.w", "first.beta")),
             "first.beta would be a 'weight' and b.0.ln.beta a 'bias'",
         ),
     ],
@@ -116,7 +116,7 @@ def test_names_that_do_not_bear_the_order_out_are_refused(names: list[str], why:
 def test_as_many_tensors_as_the_model_has() -> None:
     tensors = _shaped(PLAIN)
     assert _refusal(tensors | {"more": torch.zeros(1)}) == "the file has 11 tensors and the model 10"
-    del tensors["first.kernel"]
+    del tensors["first.w"]
     assert _refusal(tensors) == "the file has 9 tensors and the model 10"
 
 
@@ -128,7 +128,7 @@ def test_blocks_list_their_tensors_alike() -> None:
 
 def test_names_that_the_model_has_too_tell_layers_apart() -> None:
     names = [name.replace("dense_1", "q").replace("dense_2", "k") for name in PLAIN]
-    assert _align(_shaped(names))["b.1.k.kernel"] == "blocks.1.k.weight"
+    assert _align(_shaped(names))["b.1.k.w"] == "blocks.1.k.weight"
 
 
 @pytest.fixture

@@ -11,31 +11,74 @@ from zoo.cli.state import State
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from zoo.weights.catalogue import Listed
     from zoo.weights.inspect import Difference, Inspection
+    from zoo.weights.likely import Likely
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint.")]
+CardArgument = Annotated[str, typer.Argument(metavar="CARD", help="A card's name, or the path of a card's .toml.")]
 OtherArgument = Annotated[Path, typer.Argument(metavar="OTHER", help="Another checkpoint.")]
-
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Tensor by tensor.")]
 WhichOption = Annotated[str | None, typer.Option(help="Which set of weights, where there are several: raw, ema, …")]
 
-app = typer.Typer(help="Look into checkpoints, and hold them against a model or each other.", no_args_is_help=True)
+app = typer.Typer(
+    help="Find and fetch weights, look into checkpoints, hold them against a model or each other.", no_args_is_help=True
+)
+
+
+@app.command("list")
+def list_weights(as_json: JsonOption = False) -> None:
+    """List the cards that can be found: what they describe, where the weights come from, and whether they are here.
+
+    Example: zoo weights list
+    """
+    from zoo.weights.catalogue import list_cards
+    from zoo.weights.places import cache_folder, card_folders
+
+    cards = list_cards(card_folders(None), cache_folder())
+    if as_json:
+        say_json([card.as_dict() for card in cards])
+    else:
+        say_table(_row(card) for card in cards)
+
+
+@app.command()
+def fetch(name: CardArgument, as_json: JsonOption = False) -> None:
+    """Get a card's weights, unless they are here, and compare their SHA-256 with the card's.
+
+    Example: zoo weights fetch resnet50.fashion-mnist
+    """
+    from zoo.weights.catalogue import fetch as get
+    from zoo.weights.places import cache_folder, card_folders
+
+    found = get(name, card_folders(None), cache_folder())
+    if as_json:
+        say_json(_plain(found))
+        return
+    say_line("weights", found.origin)
+    say_line("file", f"{found.path}, {found.bytes:,} bytes, sha256 {found.sha256}")
+    say_line("architecture", found.architecture)
+    say_line("licence", found.licence)
 
 
 @app.command()
 def inspect(
-    file: FileArgument, verbose: Annotated[bool, typer.Option("-v", "--verbose")] = False, as_json: JsonOption = False
+    context: typer.Context, file: FileArgument, verbose: VerboseOption = False, as_json: JsonOption = False
 ) -> None:
-    """Show what a checkpoint holds: containers, stages, types, and with -v every tensor's shape.
+    """Show what a checkpoint holds: containers, types, likely architectures, stages, and with -v every tensor's shape.
 
     Example: zoo weights inspect weights/resnet50.fashion-mnist.safetensors
     """
-    from zoo.weights.inspect import inspect as look
+    from zoo.run.likely import look
 
-    found = look(file)
+    state: State = context.obj
+    found, likely = look(state.registry(), file)
     if as_json:
-        say_json(_plain(found))
+        say_json({**_plain(found), "likely": [_plain(one) for one in likely]})
     else:
-        _say_inspection(found, verbose)
+        _say_inspection(found, likely, verbose)
 
 
 @app.command()
@@ -63,8 +106,8 @@ def check(
 
 
 @app.command()
-def diff(file: FileArgument, other: OtherArgument, as_json: JsonOption = False) -> None:
-    """Show how far two checkpoints lie apart, stage by stage; exit status 1 when they differ, as diff(1) has it.
+def diff(file: FileArgument, other: OtherArgument, verbose: VerboseOption = False, as_json: JsonOption = False) -> None:
+    """Show how far two checkpoints lie apart, by stage, with -v by tensor; exit status 1 when they differ (diff(1)).
 
     Example: zoo weights diff weights/resnet50.fashion-mnist.safetensors weights/resnet50.fashion-mnist.safetensors
     """
@@ -74,7 +117,7 @@ def diff(file: FileArgument, other: OtherArgument, as_json: JsonOption = False) 
     if as_json:
         say_json({**_plain(found), "identical": found.is_identical()})
     else:
-        _say_difference(found)
+        _say_difference(found, verbose)
     if not found.is_identical():
         raise typer.Exit(1)
 
@@ -90,7 +133,7 @@ def convert(
 
     Example: zoo weights convert old.pth old
     """
-    from zoo.weights.convert import convert as write
+    from zoo.weights.conversion import convert as write
 
     converted = write(file, out, which)
     if as_json:
@@ -104,11 +147,20 @@ def convert(
         say_line("not run", ", ".join(converted.named))
 
 
+def _row(listed: "Listed") -> tuple[str, ...]:
+    card = listed.card
+    if card is None:
+        return (listed.name, *[""] * 5, listed.problem)
+    state = listed.problem or ("here" if listed.here else "not here")
+    size = f"{card.bytes / 1e6:.1f} MB"
+    return listed.name, card.architecture, size, card.licence, listed.metric, listed.source, state
+
+
 def _plain(found: Any) -> dict[str, Any]:
     return asdict(found)
 
 
-def _say_inspection(found: "Inspection", verbose: bool) -> None:
+def _say_inspection(found: "Inspection", likely: "Iterable[Likely]", verbose: bool) -> None:
     say_line("file", f"{found.path}, {found.bytes:,} bytes, sha256 {found.sha256}")
     if found.inside:
         say_line("inside", found.inside)
@@ -117,6 +169,8 @@ def _say_inspection(found: "Inspection", verbose: bool) -> None:
         say_line("wrapped", f"{found.wrapped:,} names have segments of DDP, torch.compile or the like")
     if found.others:
         say_line("others", ", ".join(found.others))
+    for one in likely:
+        say_line("likely", str(one))
     say_table((stage.name, f"{stage.tensors} tensors", f"{stage.elements:,} elements") for stage in found.stages)
     if verbose:
         say_table((name, " × ".join(map(str, shape)) or "scalar") for name, shape in found.shapes.items())
@@ -126,12 +180,18 @@ def _counted(types: Any) -> str:
     return ", ".join(f"{count} {name}" for name, count in types.items())
 
 
-def _say_difference(found: "Difference") -> None:
+def _say_difference(found: "Difference", verbose: bool) -> None:
     say_table(
-        (stage.name, f"{stage.identical} of {stage.tensors} identical", f"apart by {stage.relative:.2%}")
+        (stage.name, f"{stage.identical} of {stage.tensors} identical", _apart(stage.relative))
         for stage in found.stages
     )
+    if verbose:
+        say_table((one.name, "identical" if one.identical else _apart(one.relative)) for one in found.tensors)
     lines = (("only first", found.only_first), ("only second", found.only_second), ("other shape", found.misshapen))
     for label, names in lines:
         if names:
             say_line(label, ", ".join(names[:5]) + (f", … ({len(names)})" if len(names) > 5 else ""))
+
+
+def _apart(relative: float) -> str:
+    return f"apart by {100 * relative:.3g} %"

@@ -107,11 +107,16 @@ def _take(draft: Draft, match: Match, value: Tensor) -> None:
         draft.misfits[match.target] = f"({_type(value)} in the file, {_type(wanted)} in the model)"
     elif value.shape == wanted.shape:
         _enter(draft, match, value.to(wanted.dtype), value, value.numel(), "")
-    elif match.foreign and value.numel() == wanted.numel():
+    elif match.foreign and _flat(value) == _flat(wanted):
         same = value.reshape(wanted.shape).to(wanted.dtype)
         _enter(draft, match, same, value, value.numel(), f"reshaped from {_shape(value)}", "adapted")
     else:
         _adapt(draft, match, value)
+
+
+def _flat(tensor: Tensor) -> tuple[int, int]:
+    """The sides of a tensor as rows: a linear layer on flat features is a convolution over all of them."""
+    return (tensor.shape[0] if tensor.dim() else 1), tensor.numel()
 
 
 def _adapt(draft: Draft, match: Match, value: Tensor) -> None:

@@ -13,13 +13,15 @@ SHOWN = 5  # names in a line of an error
 BUILD = "build the model on the CPU and load it there"
 
 
-def assign(model: nn.Module, values: Mapping[str, Tensor], path: Path) -> None:
+def assign(model: nn.Module, state: Mapping[str, Tensor], values: Mapping[str, Tensor], path: Path) -> None:
     """Put `values` in the place of the model's tensors, and compute the buffers that no file holds.
+
+    `state` is the model's state dict.
 
     Parameters stay parameters, `requires_grad` stays, names that were one tensor stay one. WeightsError: two values for
     one tensor, or something would stay without a value; the model is then as it was.
     """
-    modules, state = dict(model.named_modules()), model.state_dict()
+    modules = dict(model.named_modules())
     lacking = [name for name in state if name not in values]
     counters = {name: torch.zeros_like(state[name], device="cpu") for name in lacking if name.endswith(COUNTER)}
     given = {**values, **counters}
@@ -31,7 +33,7 @@ def assign(model: nn.Module, values: Mapping[str, Tensor], path: Path) -> None:
     for name, owner in twins.items():
         _tie(model, name, owner)
     _compute_buffers(modules)
-    _require_assigned(model, given, twins, path)
+    _require_assigned(modules, given, path)
 
 
 def shared_memory(name: str, owner: str, path: Path) -> WeightsError:
@@ -102,13 +104,18 @@ def _tie(model: nn.Module, name: str, owner: str) -> None:
     setattr(model.get_submodule(path), last, model.get_parameter(owner))
 
 
-def _require_assigned(model: nn.Module, given: Mapping[str, Tensor], twins: Mapping[str, str], path: Path) -> None:
-    """The postcondition: the model holds the very tensors, and nothing of it is left on the meta device."""
-    state = model.state_dict()
+def _require_assigned(modules: Mapping[str, nn.Module], given: Mapping[str, Tensor], path: Path) -> None:
+    """The postcondition: the model holds the very tensors or equal ones, and nothing is left on the meta device."""
+    own = {
+        f"{prefix}.{name}".lstrip("."): tensor
+        for prefix, module in modules.items()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    }
     for name, value in given.items():
-        if name not in twins and (state[name].data_ptr(), state[name].dtype) != (value.data_ptr(), value.dtype):
+        if own[name].data_ptr() != value.data_ptr() and not torch.equal(own[name].detach(), value):
             raise WeightsError(f"{name} does not hold the values that were loaded into it", str(path), BUILD)
-    left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
+    left = [name for name, tensor in own.items() if tensor.is_meta]
     if left:
         raise WeightsError(f"still without values: {_some(left)}", where=str(path), hint=BUILD)
 

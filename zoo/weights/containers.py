@@ -1,6 +1,7 @@
 """What a checkpoint file holds besides the state dict, and how to find the state dict in it: by looking."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from zoo.errors import WeightsError
 
 RAW = ("state_dict", "model", "model_state", "model_state_dict", "net", "network", "params", "module", "weights")
-AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "ema_model", "net_ema", "params_ema")
+AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "ema_model", "net_ema", "params_ema", "swa_model")
 PAIRED = ("student", "teacher")
 KNOWN = (*RAW, *AVERAGED, *PAIRED)
 TRAINING = ("optim", "sched", "scaler", "callback", "loss", "grad", "rng")
@@ -51,9 +52,13 @@ def unwrap(content: Any, path: Path, which: str | None = None) -> Found:
         name, asked = _next(content, passed, asked, path)
         content = content[name]
         passed.append(name)
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {key: _plain(value) for key, value in content.items() if isinstance(value, Tensor)}
     _require_plain(tensors, path)
     return Found(".".join(passed), tensors, tuple(str(key) for key in content if key not in tensors), asked)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def choose(names: Sequence[str], asked: Asked) -> str | None:
@@ -106,17 +111,42 @@ def _next(content: Mapping[Any, Any], passed: list[str], asked: Asked, path: Pat
 
 
 def _sets(content: Mapping[Any, Any]) -> list[str]:
-    """Return the keys under which weights are: known names, and any other that holds the same again."""
+    """Return the keys under which weights are: known names, and any other that holds the same tensors again."""
     known = [key for key in KNOWN if _leads(content.get(key))]
-    states = [
-        key
-        for key, value in content.items()
-        if isinstance(key, str) and key not in known and _is_state(value) and not _is_of_training(key)
-    ]
+    others = [key for key in content if isinstance(key, str) and key not in known]
     if not known:
-        return states
-    keys = {name for key in known for name in content[key]}
-    return known + [key for key in states if len(keys & content[key].keys()) >= ALIKE * len(content[key])]
+        return [key for key in others if _is_state(content[key]) and not _is_of_training(key)] or [
+            key for key in others if next(_states(content[key], key), None)
+        ]
+    models = [_outline(state) for key in known for state in _states(content[key], key)]
+    return known + [
+        key
+        for key in others
+        if any(_alike(_outline(state), model) for state in _states(content[key], key) for model in models)
+    ]
+
+
+def _states(content: Any, key: str, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """Yield every state dict in a container, whatever the containers around it are called."""
+    if not isinstance(content, Mapping) or depth == REACH or _is_of_training(key):
+        return
+    if _is_state(content):
+        yield content
+        return
+    for inner, value in content.items():
+        if isinstance(inner, str):
+            yield from _states(value, inner, depth + 1)
+
+
+def _outline(state: Mapping[str, Any]) -> Counter[tuple[str, tuple[int, ...]]]:
+    """What tells a model's tensors whatever stands before their names."""
+    return Counter(
+        (key.rpartition(".")[2], tuple(value.shape)) for key, value in state.items() if isinstance(value, Tensor)
+    )
+
+
+def _alike(one: Counter[Any], two: Counter[Any]) -> bool:
+    return (one & two).total() >= ALIKE * one.total()
 
 
 def _is_of_training(key: str) -> bool:

@@ -58,10 +58,10 @@ def require_finite(checkpoint: Checkpoint) -> dict[str, Extremes | None]:
 
 
 def require_complete(draft: Draft, ledger: Ledger) -> None:
-    """WeightsError when a tensor or key has no entry, or nothing of the backbone is covered."""
+    """WeightsError when a tensor or key has no entry, or nothing learnt of the backbone is covered."""
     total = sum(tensor.numel() for name, tensor in draft.target.tensors.items() if draft.part(name) == "backbone")
     against = _against(draft)
-    if not against and (ledger.covered or not total):
+    if not against and (ledger.learnt() or not total):
         return
     share = f"{percent(ledger.covered, total)} of the backbone's {total:,} elements are covered"
     problem = Problem(f"{ledger.file} does not fit the model: {share}", ledger.origin, _mend(draft, ledger, total))

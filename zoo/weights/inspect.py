@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import WeightsError
-from zoo.weights.names import match, unwrapped
-from zoo.weights.reading import read_checkpoint
+from zoo.weights.names import match, stage_of, unwrapped
+from zoo.weights.reading import Checkpoint, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,15 @@ class Inspection:
 
 
 @dataclass(frozen=True)
+class TensorDrift:
+    """How far one tensor lies from itself in the other file; `identical` and `relative` are as in `Drift`."""
+
+    name: str
+    identical: bool
+    relative: float
+
+
+@dataclass(frozen=True)
 class Drift:
     """How far the tensors of one stage lie apart: `identical` of `tensors` have equal values, whatever their types.
 
@@ -57,9 +66,13 @@ class Drift:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two checkpoints compared: drift by stage, the names that only one has, and those whose shapes differ."""
+    """Two checkpoints compared: drift by stage and by tensor, the names that only one has, those of other shapes.
+
+    Names are the first file's, but for those that only the second has.
+    """
 
     stages: tuple[Drift, ...]
+    tensors: tuple[TensorDrift, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
     misshapen: tuple[str, ...]
@@ -72,15 +85,19 @@ class Difference:
 
 def inspect(path: Path) -> Inspection:
     """Return what the checkpoint at `path` holds. WeightsError: it cannot be read."""
-    checkpoint = read_checkpoint(path)
+    return describe(read_checkpoint(path))
+
+
+def describe(checkpoint: Checkpoint) -> Inspection:
+    """Return what a checkpoint that was read holds."""
     tensors = checkpoint.tensors
     types = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values())
     stages: dict[str, list[Tensor]] = {}
     for name, tensor in tensors.items():
         stages.setdefault(stage_of(name), []).append(tensor)
     return Inspection(
-        path=path,
-        bytes=path.stat().st_size,
+        path=checkpoint.path,
+        bytes=checkpoint.path.stat().st_size,
         sha256=checkpoint.sha256,
         inside=checkpoint.inside,
         others=checkpoint.others,
@@ -93,26 +110,21 @@ def inspect(path: Path) -> Inspection:
     )
 
 
-def stage_of(name: str) -> str:
-    """Return the stage that a tensor's name belongs to: its first segment, with a number that follows it."""
-    first, *rest = unwrapped(name).split(".")
-    return f"{first}.{rest[0]}" if rest and rest[0].isdecimal() else first
-
-
 def diff(first: Path, second: Path) -> Difference:
     """Return how two checkpoints differ, the second's names brought to the first's. WeightsError: one is unreadable."""
     one = read_checkpoint(first).tensors
     two = _renamed(read_checkpoint(second).tensors, one, second)
-    misshapen = tuple(name for name in one if name in two and one[name].shape != two[name].shape)
-    stages: dict[str, list[str]] = {}
-    for name in one:
-        if name in two and name not in misshapen:
-            stages.setdefault(stage_of(name), []).append(name)
+    shared = [name for name in one if name in two]
+    alike = {name: _apart(one[name], two[name]) for name in shared if one[name].shape == two[name].shape}
+    stages: dict[str, list[_Apart]] = {}
+    for name, apart in alike.items():
+        stages.setdefault(stage_of(name), []).append(apart)
     return Difference(
-        tuple(_drift(stage, names, one, two) for stage, names in stages.items()),
+        tuple(_drift(stage, group) for stage, group in stages.items()),
+        tuple(TensorDrift(name, apart.identical, _relative([apart])) for name, apart in alike.items()),
         tuple(name for name in one if name not in two),
         tuple(name for name in two if name not in one),
-        misshapen,
+        tuple(name for name in shared if name not in alike),
     )
 
 
@@ -123,8 +135,28 @@ def _renamed(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], path: 
         raise WeightsError(error.problems[0].what, where=str(path), hint=error.problems[0].hint) from error
 
 
-def _drift(stage: str, names: list[str], one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> Drift:
-    identical = sum(torch.equal(one[name].double(), two[name].double()) for name in names)
-    apart = sum(float((two[name].double() - one[name].double()).square().sum()) for name in names)
-    size = sum(float(one[name].double().square().sum()) for name in names)
-    return Drift(stage, len(names), identical, (apart / size) ** 0.5 if size else float(apart > 0))
+@dataclass(frozen=True)
+class _Apart:
+    """Two tensors compared: the squared L2 norms of their difference and of the first."""
+
+    identical: bool
+    difference: float
+    size: float
+
+
+def _apart(one: Tensor, two: Tensor) -> _Apart:
+    first, second = one.double(), two.double()
+    identical = torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+    difference = 0.0 if identical else float((second - first).square().sum())
+    return _Apart(identical, difference, float(first.square().sum()))
+
+
+def _drift(stage: str, group: list[_Apart]) -> Drift:
+    return Drift(stage, len(group), sum(apart.identical for apart in group), _relative(group))
+
+
+def _relative(group: list[_Apart]) -> float:
+    difference, size = sum(apart.difference for apart in group), sum(apart.size for apart in group)
+    if not difference:
+        return 0.0  # whatever the size, which NaN has none of
+    return (difference / size) ** 0.5 if size else 1.0

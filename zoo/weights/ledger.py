@@ -85,6 +85,11 @@ class Ledger:
         """Share of the backbone's elements that have the file's values, in [0, 1]."""
         return self.covered / self.total if self.total else 0.0
 
+    def learnt(self) -> int:
+        """Return how many elements of the backbone have the file's values, counters of batches aside."""
+        taken = self._of(*TAKEN, part="backbone")
+        return _elements(entry for entry in taken if not (entry.target or "").endswith("num_batches_tracked"))
+
     def stages(self) -> tuple[StageCount, ...]:
         """Return the backbone's stages, in the order of the file and then of what it lacks."""
         groups: dict[str, list[Entry]] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -69,6 +70,9 @@ def load(
 
     WeightsError: the file cannot be read or leaves anything unaccounted for; the model is then as it was.
     """
+    if classifier is None and (head != "keep" or classes):
+        asked = f'head = "{head}"' if head != "keep" else "`classes`"
+        raise WeightsError(f"{asked} needs to be told which layer is the classifier", hint='such as classifier = "fc"')
     known = file if isinstance(file, WeightsFile) else WeightsFile(Path(file), origin=f"file {file}")
     model = _without_wrappers(model)
     tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
@@ -79,7 +83,7 @@ def load(
     if not any(value.is_meta for value in tensors.values()):
         return load_state(target, known, table)
     planned = plan(target, known, table)
-    assign(model, planned.values, planned.checkpoint.path)
+    assign(model, tensors, planned.values, planned.checkpoint.path)
     planned.checkpoint.require_unchanged()
     return planned.ledger
 
@@ -106,7 +110,7 @@ def plan(target: Target, file: WeightsFile, table: WeightsTable) -> Planned:
     checkpoint = _read(file, table.which, target.tensors)
     head = Classifier(target.classifier, table.head, target.classes, file.classes)
     draft = Draft(target, head, table.adapt)
-    ledger, values = account(draft, checkpoint, _matches(checkpoint, target, head, file), file, table)
+    ledger, values = account(draft, checkpoint, _matches(checkpoint, target, head, file, table), file, table)
     checkpoint.require_unchanged()
     return Planned(ledger, values, checkpoint)
 
@@ -135,14 +139,18 @@ def _architecture(model: nn.Module) -> str | None:
     return f"timm/{name}" if name else None
 
 
-def _matches(checkpoint: Checkpoint, target: Target, head: Classifier, file: WeightsFile) -> tuple[Match, ...]:
+def _matches(
+    checkpoint: Checkpoint, target: Target, head: Classifier, file: WeightsFile, table: WeightsTable
+) -> tuple[Match, ...]:
     names: Collection[str] = dict.fromkeys([*target.tensors, *head.names()])
     if file.align == "order":
         renamed = {found.source: found.target for found in match(checkpoint.tensors, (), file.rename)}
         loose = frozenset(head.names() if head.policy != "keep" else ())
         return align(checkpoint.tensors, target.tensors, renamed, loose)
     aliases = other_names(target.architecture, names) if target.architecture else {}
-    return match(checkpoint.tensors, names, file.rename, aliases)
+    may_miss = (*table.may_miss, *file.may_miss)
+    optional = [name for name in names if any(fnmatchcase(name, pattern) for pattern in may_miss)]
+    return match(checkpoint.tensors, names, file.rename, aliases, optional)
 
 
 def _read(file: WeightsFile, which: str | None, target: Mapping[str, Tensor]) -> Checkpoint:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from zoo.errors import WeightsError
@@ -43,16 +43,19 @@ def match(
     target: Collection[str],
     rename: Sequence[tuple[str, str]] = (),
     aliases: Mapping[str, str] = _NONE,
+    optional: Collection[str] = (),
 ) -> tuple[Match, ...]:
     """Return where each key lands, in the order of `keys`.
 
     The rename rules are applied first, each to what the one before left. Then a key that the model really has stays as
     it is. Of the others wrapper segments are removed wherever they stand, one namespace is removed and one added, the
-    same for the whole file: those under which most keys land. `aliases` are other spellings of the model's names.
+    same for the whole file: those under which most keys land, more than land without. `aliases` are other spellings of
+    the model's names, `optional` those that come second where two namespaces fit as well.
+
     WeightsError: two keys land on one name, or a rule cannot be applied.
     """
-    renamed = [_rename(key, rename) for key in keys]
-    names = _Names(target, aliases)
+    names = _Names(target, aliases, optional)
+    renamed = _peel([_rename(key, rename) for key in keys], names.exact)
     space = names.namespace([match.target for match in renamed])
     matches = tuple(_land(match, names, space) for match in renamed)
     _require_apart(matches)
@@ -90,8 +93,9 @@ class _Space:
 class _Names:
     """The model's names, found by what remains of them without wrapper segments, or by another spelling."""
 
-    def __init__(self, target: Collection[str], aliases: Mapping[str, str]) -> None:
+    def __init__(self, target: Collection[str], aliases: Mapping[str, str], optional: Collection[str]) -> None:
         self.exact = frozenset(target)
+        self.optional = frozenset(optional)
         self.aliases = {alias: name for alias, name in aliases.items() if name in self.exact}
         self.bare: dict[str, list[str]] = defaultdict(list)
         for name in target:
@@ -110,19 +114,38 @@ class _Names:
         return found[0] if found else self.aliases.get(bare)
 
     def namespace(self, keys: Sequence[str]) -> _Space:
-        """Return the namespaces under which most keys are found, the shortest of equals."""
+        """Return the namespaces under which most keys are found, more than without; the shortest of equals."""
         bare = [unwrapped(key) for key in keys if self.find(key) is None]
         spaces = [_Space(removed, added) for removed in _spaces(bare) for added in _spaces(self.bare)]
         # What goes by the number of keys alone is taken off or put on, never exchanged: that could be another module.
         spaces += [_Space(removed=around) for around in _around([unwrapped(key) for key in keys])]
         spaces += [_Space(added=around) for around in _around(self.bare)]
-        counts = {space: sum(self._finds(key, space) for key in bare) for space in spaces}
-        best = max(spaces, key=lambda space: (counts[space], -len(space.removed + space.added)), default=_Space())
-        return best if counts.get(best) else _Space()
+        found = {space: [name for key in bare if (name := self._found(key, space)) is not None] for space in spaces}
+        best = max(spaces, key=lambda space: self._rank(space, found[space]), default=_Space())
+        return best if len(found.get(best, ())) > len(keys) - len(bare) else _Space()
 
-    def _finds(self, key: str, space: _Space) -> bool:
+    def _rank(self, space: _Space, found: Sequence[str]) -> tuple[int, int, int]:
+        required = sum(name not in self.optional for name in found)
+        return len(found), required, -len(space.removed + space.added)
+
+    def _found(self, key: str, space: _Space) -> str | None:
         moved = space.apply(key)
-        return moved is not None and self.find(moved) is not None
+        return None if moved is None else self.find(moved)
+
+
+def _peel(matches: Sequence[Match], exact: Collection[str]) -> list[Match]:
+    """Take off what one wrapper put around all keys, as long as more of them are then the model's own names."""
+    peeled = list(matches)
+    while peeled and {match.target.partition(".")[0] for match in peeled} <= WRAPPERS:
+        inner = [replace(match, target=match.target.partition(".")[2], rule=_told(match.rule)) for match in peeled]
+        if sum(match.target in exact for match in inner) <= sum(match.target in exact for match in peeled):
+            break
+        peeled = inner
+    return peeled
+
+
+def _told(rule: str) -> str:
+    return rule if rule.endswith("wrapper segments") else "; ".join(filter(None, (rule, "wrapper segments")))
 
 
 def _within(name: str, key: str) -> bool:
@@ -181,8 +204,11 @@ def _land(match: Match, names: _Names, space: _Space) -> Match:
     found = names.find(match.target)
     if found == match.target:
         return match
+    moved = space.apply(match.target)
+    if found is None and moved in names.exact:
+        return Match(match.source, moved, "; ".join(filter(None, (match.rule, *space.rules()))))
     key = unwrapped(match.target)
-    rules = [match.rule, "wrapper segments" if key != match.target else ""]
+    rules = [_told(match.rule) if key != match.target else match.rule]
     if found is None and (moved := space.apply(key)) is not None and names.find(moved) is not None:
         key, found = moved, names.find(moved)
         rules += space.rules()

@@ -9,7 +9,6 @@ must tell which is which.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from zoo.weights.names import Match, unwrapped
 RULE = 'align = "order"'
 MEANINGS = {
     **{last: last for last in ("weight", "bias", "running_mean", "running_var")},
-    **dict.fromkeys(("gamma", "kernel", "scale", "w"), "weight"),
+    **dict.fromkeys(("gamma", "scale", "w"), "weight"),
     **dict.fromkeys(("beta", "offset", "b"), "bias"),
     **dict.fromkeys(("moving_mean", "mean"), "running_mean"),
     **dict.fromkeys(("moving_variance", "moving_var", "variance", "var"), "running_var"),
@@ -116,6 +115,9 @@ def _require_alike(keys: Sequence[str]) -> None:
 
 def _require_one_meaning(pairs: Pairs, target: Mapping[str, Tensor]) -> None:
     """Tensors of one shape in one layer must say what they are, and no last name may mean two things."""
+    kernel = next((key for key, name in pairs if key.split(".")[-1] == "kernel" and target[name].dim() > 1), None)
+    if kernel is not None:
+        raise _refused(f"{kernel} is of a framework that keeps its matrices turned round")
     shapes = Counter((_parent(key), target[name].shape) for key, name in pairs)
     meanings: dict[str, tuple[str, str]] = {}
     for key, name in pairs:
@@ -128,26 +130,25 @@ def _require_one_meaning(pairs: Pairs, target: Mapping[str, Tensor]) -> None:
 
 
 def _require_told_apart(pairs: Pairs, target: Mapping[str, Tensor]) -> None:
-    """Neighbouring layers of one shape must be told apart by numbers, or by names that the model has too."""
-    layers: dict[tuple[str, str], list[tuple[int, ...]]] = {}
+    """Modules of one parent that hold the same shapes must differ in numbers, or in names that the model has too."""
+    shapes: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+    named: dict[str, bool] = defaultdict(lambda: True)
     for key, name in pairs:
-        layers.setdefault((_parent(key), _parent(name)), []).append(tuple(target[name].shape))
-    for (one, shapes), (two, others) in pairwise(layers.items()):
-        if shapes == others and not (_numbered(one[0], two[0]) or (_named(one) and _named(two))):
-            raise _refused(f"{one[0]} and {two[0]} hold the same shapes, and their names do not say which comes first")
+        segments = key.split(".")
+        for depth in range(1, len(segments)):
+            path = ".".join(segments[:depth])
+            shapes[path].append(tuple(target[name].shape))
+            named[path] &= segments[depth - 1] in name.split(".")
+    known: dict[tuple[str, tuple[tuple[int, ...], ...]], str] = {}
+    for path, held in shapes.items():
+        other = known.setdefault((_parent(path), tuple(held)), path)
+        if other != path and not (_numbered(other, path) or (named[other] and named[path])):
+            raise _refused(f"{other} and {path} hold the same shapes, and their names do not say which comes first")
 
 
 def _numbered(one: str, two: str) -> bool:
-    """Two paths that stand in different blocks, or whose first difference is a number, are in the order of those."""
-    first, second = one.split("."), two.split(".")
-    for left, right in zip(first, second, strict=False):
-        if left != right:
-            return _DIGITS.sub("#", left) == _DIGITS.sub("#", right)
-    return True
-
-
-def _named(pair: tuple[str, str]) -> bool:
-    return pair[0].split(".")[-1] == pair[1].split(".")[-1]
+    """Tell whether two paths of one parent differ in numbers alone."""
+    return _DIGITS.sub("#", one) == _DIGITS.sub("#", two)
 
 
 def _parent(name: str) -> str:

@@ -32,7 +32,7 @@ def extremes(tensor: Tensor) -> Extremes | None:
         return None
     plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     # Torch compares no numbers of 8 bits.
-    low, high = torch.aminmax(plain.float() if plain.element_size() == 1 else plain)
+    low, high = torch.aminmax(plain.detach().float() if plain.element_size() == 1 else plain.detach())
     return Extremes(float(low), float(high))
 
 

@@ -185,6 +185,7 @@ BROKEN = (
     AttributeError,
     OverflowError,
     MemoryError,
+    AssertionError,
     RuntimeError,
     OSError,
     struct.error,

@@ -35,7 +35,7 @@ def require_sound(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path.name} is damaged: {error}", where=str(path), hint=DAMAGED) from error
     if bad is not None:
         raise WeightsError(
