@@ -6,7 +6,12 @@
 - timm: `create_model(…)`, `load_file`, `load_state_dict`.
 
 The three take turns in one process; a figure is the median. Each also runs alone, in a process of its own, for its peak
-memory beyond the imports. "first time": zoo with no digest remembered, which has to hash the whole file.
+memory beyond the imports. "first time": zoo with no digest remembered, which has to hash the whole file; it is shown,
+and the bars are for what comes after.
+
+AMD EPYC, 2 cores; torch 2.14.1, timm 1.0.31, safetensors 0.8.0, files in the page cache, medians of 9:
+ResNet-50 (102 MB): zoo 0.62 × meta, 0.18 × timm, peak 1.06 × the model; first time 1.4 × meta, 0.41 × timm.
+ViT-L/16 (1,217 MB): zoo 0.38 × meta, 0.03 × timm, peak 1.01 × the model; first time 3.1 × meta, 0.22 × timm.
 """
 
 import argparse

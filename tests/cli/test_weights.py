@@ -202,6 +202,21 @@ def test_check_accepts_what_would_load_in_either_library(zoo, root):
         assert out.splitlines()[1].endswith("backbone 23,561,205 of 23,561,205 elements, 100 %")
 
 
+def test_check_is_asked_as_a_recipe_asks(zoo, tiny):
+    _, changed = tiny
+    other = changed(lambda state: {"teacher.fc.bias": state["fc.bias"], "aux.weight": state["fc.bias"], **state})
+    asked = ["weights", "check", other, "--backbone", "timm/test_resnet"]
+    assert zoo(*asked)[0] == 2
+    status, out, err = zoo(*asked, "--may-drop", "aux.*", "--may-drop", "teacher.*", "-v")
+    assert (status, err) == (0, "")
+    assert "dropped      1 (aux.weight): may_drop 'aux.*'" in out.splitlines()
+    assert "stage        conv1.0: 1 of 1 tensors, 432 of 432 elements" in out.splitlines()
+    plain = changed(lambda state: {f"net.{name}": value for name, value in state.items()}, "c.pth")
+    aligned = ["weights", "check", plain, "--backbone", "timm/test_resnet", "--align"]
+    assert zoo(*aligned, "order")[0] == 0
+    assert zoo(*aligned, "sideways")[2] == "error: --align sideways is not understood\n  mend:  names or order\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

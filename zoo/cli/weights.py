@@ -23,6 +23,12 @@ OtherArgument = Annotated[Path, typer.Argument(metavar="OTHER", help="Another ch
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Tensor by tensor.")]
 WhichOption = Annotated[str | None, typer.Option(help="Which set of weights, where there are several: raw, ema, …")]
 
+
+def GlobOption(text: str) -> Any:  # noqa: N802  it stands where the options do
+    """Return an option that may be repeated."""
+    return typer.Option(metavar="GLOB", help=f"{text} May be repeated.")
+
+
 app = typer.Typer(
     help="Find and fetch weights, look into checkpoints, hold them against a model or each other.", no_args_is_help=True
 )
@@ -87,22 +93,33 @@ def check(
     file: FileArgument,
     backbone: Annotated[str, typer.Option(metavar="NAME/ARCH", help="Such as timm/resnet50.")],
     head: Annotated[str, typer.Option(help="reset, or keep: the file's classifier must fit as well.")] = "reset",
+    which: WhichOption = None,
+    may_miss: Annotated[list[str] | None, GlobOption("The file need not have these of the backbone's tensors.")] = None,
+    may_drop: Annotated[list[str] | None, GlobOption("The model need not take these of the file's keys.")] = None,
+    align: Annotated[str, typer.Option(help="names, or order: pair the tensors one by one.")] = "names",
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a checkpoint would load into a backbone, and what becomes of every tensor; exit status 2 if not.
 
     Example: zoo weights check weights/resnet50.fashion-mnist.safetensors --backbone timm/resnet50
     """
-    if head not in ("reset", "keep"):
-        raise ZooError(f"--head {head} is not understood", hint="reset or keep")
+    _require_word("--head", head, "reset", "keep")
+    _require_word("--align", align, "names", "order")
+    from zoo.recipe.schema import WeightsTable
+    from zoo.registry.contracts import WeightsFile
     from zoo.run.weights import check_weights
 
     state: State = context.obj
-    ledger = check_weights(state.registry(), backbone, file, "keep" if head == "keep" else "reset")
+    table = WeightsTable(
+        head="keep" if head == "keep" else "reset", which=which, may_miss=may_miss or [], may_drop=may_drop or []
+    )
+    checked = WeightsFile(file, origin=f"file {file}", align="order" if align == "order" else "names")
+    ledger = check_weights(state.registry(), backbone, checked, table)
     if as_json:
         say_json(ledger.as_dict())
     else:
-        say(ledger.table())
+        say(ledger.table(verbose))
 
 
 @app.command()
@@ -145,6 +162,11 @@ def convert(
         say_line("dropped", f"{dropped.key}: {dropped.why}")
     if converted.named:
         say_line("not run", ", ".join(converted.named))
+
+
+def _require_word(option: str, word: str, *known: str) -> None:
+    if word not in known:
+        raise ZooError(f"{option} {word} is not understood", hint=" or ".join(known))
 
 
 def _row(listed: "Listed") -> tuple[str, ...]:

@@ -1,35 +1,31 @@
 """Would these weights load? Asked without a recipe, data, or memory for the model."""
 
-from pathlib import Path
-from typing import Literal
-
-import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.meta import on_meta
 from zoo.recipe.schema import WeightsTable
 from zoo.registry import Registry, kinds
 from zoo.registry.contracts import Backbone, WeightsFile
+from zoo.weights.equivalents import other_names
 from zoo.weights.ledger import Ledger
 from zoo.weights.loading import plan
 from zoo.weights.names import match
-from zoo.weights.reading import read_checkpoint
+from zoo.weights.reading import read_tensors
 from zoo.weights.target import Target
 
 
-def check_weights(registry: Registry, backbone: str, path: Path, head: Literal["reset", "keep"] = "reset") -> Ledger:
-    """Return the ledger of loading the file at `path` into `backbone`, `NAME/ARCH` ("timm/resnet50").
+def check_weights(registry: Registry, backbone: str, file: WeightsFile, table: WeightsTable) -> Ledger:
+    """Return the ledger of loading `file` into `backbone`, `NAME/ARCH` ("timm/resnet50"), as a recipe's table has it.
 
     With head = "keep" the file's classifier has to fit as well: it sets the number of classes. WeightsError: the load
     would be refused. ZooError: there is no such backbone.
     """
     built = build_on_meta(registry, backbone)
-    file, table = WeightsFile(path, origin=f"file {path}"), WeightsTable(head=head)
-    tensors = dict(built.module.state_dict())
-    if head == "keep" and built.native.classifier:
-        tensors |= _classifier(built, path)
-    native = built.native
+    native, tensors = built.native, dict(built.module.state_dict())
+    if native.classifier and (table.head == "keep" or file.align == "order"):
+        tensors |= _classifier(built, file, table)
     return plan(Target(tensors, built.module, native.classifier, (), native.identity), file, table).ledger
 
 
@@ -47,12 +43,14 @@ def build_on_meta(registry: Registry, backbone: str) -> Backbone:
     return built
 
 
-def _classifier(built: Backbone, path: Path) -> dict[str, torch.Tensor]:
+def _classifier(built: Backbone, file: WeightsFile, table: WeightsTable) -> dict[str, Tensor]:
     """The native classifier's tensors with as many classes as the file has rows."""
-    tensors = read_checkpoint(path).tensors
-    names = [f"{built.native.classifier}.weight", f"{built.native.classifier}.bias"]
-    found = {item.target: tensors[item.source] for item in match(tensors, [*built.module.state_dict(), *names])}
-    rows = len(found[names[1]]) if names[1] in found else 1
+    native = built.native
+    names = [f"{native.classifier}.weight", f"{native.classifier}.bias"]
+    known = [*built.module.state_dict(), *names]
+    tensors = read_tensors(file.path, which=table.which)
+    found = match(tensors, known, file.rename, other_names(native.identity, known))
+    rows = next((len(tensors[item.source]) for item in found if item.target == names[1]), 1)
     with on_meta():
-        native = built.native.build(rows).state_dict()
-    return {name: native[name] for name in names}
+        state = native.build(rows).state_dict()
+    return {name: state[name] for name in names}
