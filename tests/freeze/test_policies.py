@@ -1,11 +1,12 @@
 """Policies: the rate of every name."""
 
 import pytest
+from pydantic import ValidationError
 
 from tests.train.tiny import make_backbone, make_model, stages
 from zoo.errors import ZooError
 from zoo.freeze import policies
-from zoo.registry.builtin.freeze import StagesOptions, ZeroLrOptions
+from zoo.registry.builtin.freeze import DiscriminativeOptions, PatternsOptions, StagesOptions, ZeroLrOptions
 from zoo.registry.parts import NoOptions
 
 BACKBONE = make_backbone()
@@ -57,3 +58,76 @@ def test_a_prefix_that_matches_nothing() -> None:
         "freeze.frozen names 'layer9', and no parameter of the backbone lies under it\n"
         "  where: [freeze]\n  mend:  did you mean 'layer4' or 'layer3' or 'layer2'?"
     )
+
+
+def test_patterns_take_the_first_match() -> None:
+    rules = [("layer4.*.bias", 0.5), ("layer4.*", 0.1), ("layer3.*", 0), ("heads.*", 1.0), ("*", "frozen")]
+    rates = policies.patterns(PatternsOptions(rules=rules))(NAMES, STAGES, 0)
+
+    def expected(name: str) -> float | None:
+        if name.startswith("backbone.layer4."):
+            return 0.5 if name.endswith(".bias") else 0.1
+        return 0.0 if name.startswith("backbone.layer3.") else 1.0 if name.startswith("heads.") else None
+
+    assert rates == {name: expected(name) for name in NAMES}
+    assert set(rates.values()) == {0.5, 0.1, 0.0, 1.0, None}
+
+
+def _refusal(rules: list[tuple[str, float | str]]) -> str:
+    with pytest.raises(ZooError) as caught:
+        policies.patterns(PatternsOptions.model_validate({"rules": rules}))(NAMES, STAGES, 0)
+    return str(caught.value)
+
+
+def test_patterns_cover_every_parameter() -> None:
+    assert _refusal([("conv1.*", 1.0), ("bn1.*", 1.0), ("layer*", "frozen")]) == (
+        "no rule of freeze.rules matches heads.main.linear.weight, heads.main.linear.bias\n"
+        '  where: [freeze]\n  mend:  let the last rule be ["*", "frozen"] or ["*", 1.0]'
+    )
+
+
+def test_a_pattern_of_nothing_names_the_nearest() -> None:
+    assert _refusal([("bn1.wieght", "frozen"), ("*", 1.0)]) == (
+        "freeze.rules has 'bn1.wieght', which matches no parameter\n"
+        "  where: [freeze]\n  mend:  did you mean 'bn1.weight' or 'conv1.6.weight' or 'conv1.4.weight'?"
+    )
+
+
+def test_a_pattern_that_earlier_ones_leave_nothing_is_refused() -> None:
+    assert _refusal([("*", 1.0), ("layer1.*", "frozen")]) == (
+        "freeze.rules has 'layer1.*' after rules that match all that it does\n"
+        "  where: [freeze]\n  mend:  put the narrower rule first; the first match wins"
+    )
+
+
+def test_discriminative_gives_each_stage_its_rate_and_the_longer_prefix_wins() -> None:
+    options = DiscriminativeOptions(rates={"layer4": 0.5, "layer4.0": 0.25, "layer1": "frozen"}, rest=0.125)
+    rates = policies.discriminative(options)(NAMES, STAGES, 0)
+
+    def expected(name: str) -> float | None:
+        prefixes = {"backbone.layer4.0.": 0.25, "backbone.layer4.": 0.5, "backbone.layer1.": None, "heads.": 1.0}
+        return next((rate for prefix, rate in prefixes.items() if name.startswith(prefix)), 0.125)
+
+    assert rates == {name: expected(name) for name in NAMES}
+
+
+def test_discriminative_names_the_nearest_stage() -> None:
+    with pytest.raises(ZooError) as caught:
+        policies.discriminative(DiscriminativeOptions(rates={"layr4": 0.5}))(NAMES, STAGES, 0)
+    assert str(caught.value).startswith(
+        "freeze.rates names 'layr4', and no parameter of the backbone lies under it\n"
+        "  where: [freeze]\n  mend:  did you mean 'layer4'"
+    )
+
+
+def test_bitfit_trains_biases_and_heads() -> None:
+    rates = policies.bitfit(NoOptions())(NAMES, STAGES, 0)
+    trained = {name for name in NAMES if name.endswith(".bias") or name.startswith("heads.")}
+    assert rates == {name: 1.0 if name in trained else None for name in NAMES}
+    assert any(name.startswith("backbone.") for name in trained)
+
+
+@pytest.mark.parametrize("rate", [-0.1, "frosen", float("nan"), float("inf")])
+def test_a_rate_is_a_number_or_frozen(rate: float | str) -> None:
+    with pytest.raises(ValidationError):
+        PatternsOptions.model_validate({"rules": [("*", rate)]})

@@ -109,9 +109,13 @@ def freeze(recipe: Recipe, network: Network) -> Plan:
     apply(model, plan)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     trained = sum(sizes[name] for name in plan.trained())
-    share = f"{trained / 1e6:.2f} of {sum(sizes.values()) / 1e6:.2f} M parameters train"
+    share = f"{_millions(trained)} of {_millions(sum(sizes.values()))} M parameters train"
     tell("freeze", f"{recipe.freeze.part.name}: {share}, {len(plan.fixed_norms)} batch norms fixed")
     return plan
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f}" if count >= 10_000 else f"{count / 1e6:.2g}"
 
 
 def tune(recipe: Recipe, strategy: Strategy, network: Network, gathered: Gathered) -> tuple[Recipe, Strategy]:
