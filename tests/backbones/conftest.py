@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
+from zoo.meta import on_meta
 from zoo.registry.contracts import Backbone
 
 CLASSES = 5
@@ -19,7 +20,7 @@ def _check_stages(backbone: Backbone) -> None:
 
 def _check_names(backbone: Backbone) -> None:
     names, last = set(backbone.module.state_dict()), backbone.native.classifier
-    with torch.device("meta"):
+    with on_meta():
         native = set(backbone.native.build(CLASSES).state_dict())
     assert names < native
     if last is not None:

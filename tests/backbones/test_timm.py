@@ -11,6 +11,7 @@ from torch import nn
 
 from zoo.backbones.timm import _find_input, architectures, build
 from zoo.errors import ZooError
+from zoo.meta import on_meta
 from zoo.registry.builtin.backbones import TimmOptions
 from zoo.registry.contracts import Backbone, InputSpec
 
@@ -155,7 +156,7 @@ def test_an_unknown_name_is_refused_when_the_recipe_could_not_tell() -> None:
 
 
 def _build_on_meta(arch: str, check_shapes: ShapeCheck) -> None:
-    with torch.device("meta"):
+    with on_meta():
         backbone = build(TimmOptions(arch=arch), None)
     assert backbone.spec.pooled == (arch not in WITH_HEIGHT_AND_WIDTH)
     check_shapes(backbone, None)
