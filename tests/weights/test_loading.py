@@ -228,6 +228,27 @@ def test_shared_memory_with_two_values_is_refused_and_undone(tmp_path: Path) -> 
     assert model.a.abs().sum() == 0
 
 
+class _Overlapping(nn.Module):
+    """A buffer that is a part of a parameter's memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(3))
+        self.register_buffer("b", self.a.data[:2])
+
+
+def test_memory_shared_in_part_is_refused_and_undone(tmp_path: Path) -> None:
+    model = _Overlapping()
+    file = _saved({"a": torch.ones(3), "b": torch.full((2,), 2.0)}, tmp_path)
+    with pytest.raises(WeightsError) as caught:
+        load(model, file)
+    assert str(caught.value) == (
+        f"a does not hold the values that were loaded into it\n  where: {file.path}\n"
+        "  mend:  it shares memory with another tensor of the model: load a model without such views"
+    )
+    assert model.a.tolist() == [0.0, 0.0, 0.0]
+
+
 def test_load_any_module(tmp_path: Path) -> None:
     source, model = timm.create_model("test_resnet"), timm.create_model("test_resnet")
     torch.save({"state_dict": nn.DataParallel(source).state_dict()}, tmp_path / "x.tar")

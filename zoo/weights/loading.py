@@ -84,7 +84,6 @@ def load(
         return load_state(target, known, table)
     planned = plan(target, known, table)
     assign(model, tensors, planned.values, planned.checkpoint.path)
-    planned.checkpoint.require_unchanged()
     return planned.ledger
 
 
@@ -93,10 +92,13 @@ def load_state(target: Target, file: WeightsFile, table: WeightsTable) -> Ledger
     planned = plan(target, file, table)
     values = planned.owned()
     _require_apart(target.tensors, values, file.path)
-    with torch.no_grad():
-        for name, value in values.items():
-            target.tensors[name].copy_(value)
-    _require_equal(target.tensors, values, file.path)
+    before = {name: target.tensors[name].detach().clone() for name in values}
+    try:
+        _copy(target.tensors, values)
+        _require_equal(target.tensors, values, file.path)
+    except BaseException:
+        _copy(target.tensors, before)
+        raise
     return planned.ledger
 
 
@@ -169,6 +171,12 @@ def _require_architecture(file: WeightsFile, wanted: str | None) -> None:
         where=file.origin,
         hint="name that architecture in [backbone], or other weights in [weights]",
     )
+
+
+def _copy(target: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in values.items():
+            target[name].copy_(value)
 
 
 def _require_apart(target: Mapping[str, Tensor], values: Mapping[str, Tensor], path: Path) -> None:
