@@ -27,6 +27,7 @@ from zoo.recipe.read import Document
 from zoo.registry import load_registry
 from zoo.registry.contracts import DeviceSettings, InputSpec
 from zoo.run.network import build_backbone, make_network
+from zoo.run.steps import freeze
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
 from zoo.train.optim import make_optimizer
@@ -77,14 +78,14 @@ def zoo_loop(data: InMemory, folder: Path) -> Loop:
     chosen, strategy, preprocess = recipe(), Single(_device(), SETTINGS), Preprocess(InputSpec(size=(SIDE, SIDE)))
     network = make_network(chosen, build_backbone(chosen, None), tuple(map(str, range(CLASSES))))
     strategy.place(network.model.train())
-    rates = dict.fromkeys((name for name, _ in network.model.named_parameters()), 1.0)
+    phases = freeze(chosen, network)
     job: dict[str, Any] = {
         "run": chosen.run,
         "optim": chosen.optim,
         "schedule": chosen.schedule,
         "checkpoint": chosen.checkpoint,
         "model": network.model,
-        "optimizer": make_optimizer(chosen.optim, network.model, rates),
+        "optimizer": make_optimizer(chosen.optim, network.model, phases),
         "strategy": strategy,
         "train": data,
         "val": (),
@@ -93,6 +94,7 @@ def zoo_loop(data: InMemory, folder: Path) -> Loop:
         "mix": Mix(0, 0, CLASSES),
         "checkpoints": Checkpoints(folder, 1),
         "directions": {},
+        "phases": phases,
         "events": make_events({callback.part.name: callback.build(folder) for callback in chosen.callbacks}),
     }
     return Loop(Job(**job))

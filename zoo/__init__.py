@@ -28,29 +28,33 @@ if TYPE_CHECKING:
         load_registry,
     )
     from zoo.registry.contracts import (
-        ArtefactWritten,
         Backbone,
-        CheckpointSaved,
         DataSource,
+        Depths,
         DeviceSettings,
-        EpochStarted,
-        Evaluated,
         Exportable,
         Exporter,
         FeatureSpec,
         FreezePolicy,
         Head,
         InputSpec,
+        Layout,
         Native,
         Rates,
-        RunEnded,
-        RunStarted,
         Split,
-        StepEnded,
         Strategy,
         TargetSpec,
         WeightsFile,
         WeightsRequest,
+    )
+    from zoo.registry.events import (
+        ArtefactWritten,
+        CheckpointSaved,
+        EpochStarted,
+        Evaluated,
+        RunEnded,
+        RunStarted,
+        StepEnded,
     )
     from zoo.run import Result, finetune
 
@@ -65,10 +69,12 @@ _HOMES = {
         *("WeightsPart", "NoOptions", "Options", "hookimpl", "load_registry"),
     ),
     "zoo.registry.contracts": (
-        *("ArtefactWritten", "Backbone", "CheckpointSaved", "DataSource", "DeviceSettings", "EpochStarted"),
-        *("Evaluated", "Exportable", "Exporter", "FeatureSpec", "FreezePolicy", "Head", "InputSpec", "Native"),
-        *("Rates", "RunEnded", "RunStarted", "Split", "StepEnded", "Strategy", "TargetSpec"),
+        *("Backbone", "DataSource", "Depths", "DeviceSettings", "Exportable", "Exporter", "FeatureSpec"),
+        *("FreezePolicy", "Head", "InputSpec", "Layout", "Native", "Rates", "Split", "Strategy", "TargetSpec"),
         *("WeightsFile", "WeightsRequest"),
+    ),
+    "zoo.registry.events": (
+        *("ArtefactWritten", "CheckpointSaved", "EpochStarted", "Evaluated", "RunEnded", "RunStarted", "StepEnded"),
     ),
     "zoo.run": ("Result", "finetune"),
 }
@@ -82,6 +88,7 @@ __all__ = [
     "CheckpointSaved",
     "DataPart",
     "DataSource",
+    "Depths",
     "DevicePart",
     "DeviceSettings",
     "EpochStarted",
@@ -95,6 +102,7 @@ __all__ = [
     "Head",
     "HeadPart",
     "InputSpec",
+    "Layout",
     "Native",
     "NoOptions",
     "Options",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zoo.registry.contracts import Evaluated, RunStarted
+from zoo.registry.events import Evaluated, RunStarted
 
 
 def started(

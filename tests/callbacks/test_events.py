@@ -5,7 +5,7 @@ import pytest
 from tests.callbacks.events import evaluated
 from zoo.callbacks import make_events
 from zoo.errors import PluginError
-from zoo.registry.contracts import Evaluated
+from zoo.registry.events import Evaluated
 from zoo.registry.hookspecs import hookimpl
 
 

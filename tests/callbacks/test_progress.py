@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.callbacks.events import evaluated, started
 from zoo.callbacks.progress import ProgressLines, build, clock, describe
-from zoo.registry.contracts import EpochStarted, RunEnded, StepEnded
+from zoo.registry.events import EpochStarted, RunEnded, StepEnded
 from zoo.registry.parts import NoOptions
 
 LINE = r"epoch 1/2  train/loss 1\.2500  val/loss 1\.5000  val/accuracy 50\.00 %  \d+ images/s(  \d+ s left)?  best"

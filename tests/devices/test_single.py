@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.train.tiny import make_model
+from tests.train.tiny import make_model, phases_of
 from zoo.devices.single import Single, available, build, find_device
 from zoo.errors import DeviceError
 from zoo.recipe.schema import OptimTable
@@ -81,7 +81,9 @@ def gradient(model: nn.Module) -> torch.Tensor:
 def test_clipping_is_to_the_exact_norm(precision: str, clip: float) -> None:
     torch.manual_seed(0)
     strategy, model = make(precision=precision), nn.Linear(16, 4)
-    optimizer = make_optimizer(OptimTable(use="sgd", lr=1.0, weight_decay=0), model, {"weight": 1.0, "bias": 1.0})
+    optimizer = make_optimizer(
+        OptimTable(use="sgd", lr=1.0, weight_decay=0), model, phases_of(model, {"weight": 1.0, "bias": 1.0})
+    )
     before = [parameter.detach().clone() for parameter in model.parameters()]
     loss = 3 * model(torch.ones(2, 16)).sum()
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)])
@@ -96,7 +98,7 @@ def test_clipping_is_to_the_exact_norm(precision: str, clip: float) -> None:
 
 def test_without_clipping_the_gradient_is_taken_whole() -> None:
     strategy, model = make(), nn.Linear(2, 1, bias=False)
-    optimizer = make_optimizer(OptimTable(use="sgd", lr=0.5, weight_decay=0), model, {"weight": 1.0})
+    optimizer = make_optimizer(OptimTable(use="sgd", lr=0.5, weight_decay=0), model, phases_of(model, {"weight": 1.0}))
     start = model.weight.detach().clone()
     strategy.backward(model(torch.tensor([[1.0, 100.0]])).sum())
     strategy.step(optimizer, None)
@@ -105,7 +107,7 @@ def test_without_clipping_the_gradient_is_taken_whole() -> None:
 
 def test_an_infinite_gradient_under_fp16_is_left_out_and_lowers_the_scale() -> None:
     strategy, model = make(precision="fp16"), nn.Linear(2, 1)
-    optimizer = make_optimizer(OptimTable(), model, {"weight": 1.0, "bias": 1.0})
+    optimizer = make_optimizer(OptimTable(), model, phases_of(model, {"weight": 1.0, "bias": 1.0}))
     start = model.weight.detach().clone()
     strategy.backward(model(torch.tensor([[float("inf"), 1.0]])).sum())
     before = dict(strategy.state())

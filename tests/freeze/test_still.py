@@ -5,15 +5,16 @@ from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.train.tiny import make_backbone, make_model, stages
-from zoo.freeze import Plan, apply, make_plan
-from zoo.freeze.policies import head, none, under, zero_lr
+from tests.train.tiny import layout, make_backbone, make_model
+from zoo.freeze.names import under
+from zoo.freeze.plan import Phase, Plan, Rules, make_phases
+from zoo.freeze.policies import head, none, zero_lr
 from zoo.freeze.policies import stages as stages_policy
-from zoo.freeze.still import hold_eval, release
+from zoo.freeze.still import fix_batchnorm, follow, hold_eval, release, unfix_batchnorm
 from zoo.recipe.schema import OptimTable
-from zoo.registry.builtin.freeze import StagesOptions, ZeroLrOptions
+from zoo.registry.builtin.freeze import HeadOptions, StagesOptions, ZeroLrOptions
 from zoo.registry.contracts import FreezePolicy
 from zoo.registry.parts import NoOptions
 from zoo.train.model import Model
@@ -27,14 +28,14 @@ Rule = Literal["fixed", "track", "auto"]
 def make(policy: FreezePolicy = FIRST, rule: Rule = "auto") -> tuple[Model, Plan]:
     backbone = make_backbone()
     model = make_model(backbone, dropout=0.5)
-    plan = make_plan(model, stages(backbone), policy, rule, epoch=0)
-    apply(model, plan)
+    plan = make_phases(model, layout(backbone, model), policy, Rules(rule))[0].plan
+    follow(model, plan)
     return model, plan
 
 
 def train(model: Model, plan: Plan, table: OptimTable | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Take four steps, asking for training mode at every level before each; return the state before and after."""
-    optimizer = make_optimizer(table or OptimTable(weight_decay=0.1), model, plan.rates)
+    optimizer = make_optimizer(table or OptimTable(weight_decay=0.1), model, (Phase(0, 1, plan),))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for _ in range(4):
@@ -76,7 +77,7 @@ def test_tracked_statistics_move_in_frozen_stages_too() -> None:
 
 
 def test_the_head_alone_moves() -> None:
-    before, after = train(*make(head(NoOptions())))
+    before, after = train(*make(head(HeadOptions())))
     assert moved(before, after) == {"heads.main.linear.weight", "heads.main.linear.bias"}
 
 
@@ -148,7 +149,30 @@ def test_release() -> None:
 def test_a_later_plan_lets_go_what_an_earlier_one_held() -> None:
     backbone = make_backbone()
     model = make_model(backbone).train()
-    apply(model, make_plan(model, stages(backbone), FIRST, "auto", epoch=0))
-    apply(model, make_plan(model, stages(backbone), none(NoOptions()), "auto", epoch=1))
+    for policy in (FIRST, none(NoOptions())):
+        follow(model, make_phases(model, layout(backbone, model), policy)[0].plan)
     assert all(module.training for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_tracked_norm_in_a_still_stage_trains_alone() -> None:
+    model, plan = make(rule="track")
+    model.train()
+    held = model.get_submodule("backbone.layer1")
+    assert {name for name, module in held.named_modules() if module.training} == {
+        name.removeprefix("backbone.layer1.") for name in plan.tracked_norms if name.startswith("backbone.layer1.")
+    }
+    model.eval()
+    assert not any(module.training for module in model.modules())
+
+
+def test_fix_batchnorm_and_back() -> None:
+    model = make_model().train()
+    fix_batchnorm(model)
+    model.train()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert model.get_submodule("backbone.layer1").training
+    unfix_batchnorm(model)
+    assert all(module.training for module in model.modules())

@@ -15,9 +15,10 @@ from tests.train.tiny import make_loop, resumed
 from zoo.errors import Interrupted, RunError
 from zoo.freeze.policies import head
 from zoo.recipe.schema import CheckpointTable
-from zoo.registry.contracts import CheckpointSaved, DeviceSettings, EpochStarted, Evaluated, RunEnded, StepEnded
+from zoo.registry.builtin.freeze import HeadOptions
+from zoo.registry.contracts import DeviceSettings
+from zoo.registry.events import CheckpointSaved, EpochStarted, Evaluated, RunEnded, StepEnded
 from zoo.registry.hookspecs import hookimpl
-from zoo.registry.parts import NoOptions
 from zoo.train.loop import Loop, count_pieces
 from zoo.train.optim_state import optimizer_numbers, optimizer_tensors
 
@@ -240,7 +241,7 @@ def test_a_callback_that_refuses_to_start_still_ends_the_run(tmp_path: Path) -> 
 
 
 def test_the_moving_average_is_timm_s_and_leaves_frozen_weights_alone(tmp_path: Path) -> None:
-    loop = make_loop(tmp_path, ema=0.75, policy=head(NoOptions()))
+    loop = make_loop(tmp_path, ema=0.75, policy=head(HeadOptions()))
     loop.job.model.train()
     start = {name: value.clone() for name, value in loop.evaluated.state_dict().items()}
     for batch in loop.job.train.epoch(0):

@@ -5,7 +5,7 @@ import timm.optim
 import torch
 from torch import nn
 
-from tests.train.tiny import make_backbone, make_model
+from tests.train.tiny import make_backbone, make_model, phases_of
 from zoo.errors import ZooError
 from zoo.recipe.schema import OptimTable
 from zoo.registry.contracts import Rates
@@ -29,7 +29,7 @@ def everything(model: nn.Module) -> Rates:
 
 def test_groups_hold_every_parameter_with_a_rate_exactly_once(model: Model) -> None:
     rates, parameters = mixed(model), dict(model.named_parameters())
-    groups = make_groups(model, rates, 0.1)
+    groups = make_groups(model, phases_of(model, rates), 0.1)
     held = [
         (name, parameter) for group in groups for name, parameter in zip(group["names"], group["params"], strict=True)
     ]
@@ -39,7 +39,7 @@ def test_groups_hold_every_parameter_with_a_rate_exactly_once(model: Model) -> N
 
 
 def test_biases_norms_and_position_embeddings_are_not_decayed(model: Model) -> None:
-    groups = make_groups(model, everything(model), 0.1)
+    groups = make_groups(model, phases_of(model, everything(model)), 0.1)
     decays = {name: group["weight_decay"] for group in groups for name in group["names"]}
     assert decays["backbone.pos_embed"] == 0  # three dimensions: left out because timm's model asks for it
     assert decays["backbone.cls_token"] == 0
@@ -51,13 +51,13 @@ def test_biases_norms_and_position_embeddings_are_not_decayed(model: Model) -> N
 
 
 def test_what_stands_at_rate_zero_is_not_decayed(model: Model) -> None:
-    groups = make_groups(model, dict.fromkeys(everything(model), 0.0), 0.1)
+    groups = make_groups(model, phases_of(model, dict.fromkeys(everything(model), 0.0)), 0.1)
     assert [(group["rate"], group["weight_decay"]) for group in groups] == [(0.0, 0.0)]
 
 
 def test_set_rate_gives_every_group_its_share(model: Model) -> None:
     rates = {name: 0.25 if name.startswith("heads") else 1.0 for name in everything(model)}
-    optimizer = make_optimizer(OptimTable(lr=1.0), model, rates)
+    optimizer = make_optimizer(OptimTable(lr=1.0), model, phases_of(model, rates))
     set_rate(optimizer, 0.2)
     shares = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
     assert shares["heads.main.linear.weight"] == 0.05
@@ -75,26 +75,28 @@ def test_set_rate_gives_every_group_its_share(model: Model) -> None:
     ],
 )
 def test_torch_s_name_wins_over_timm_s(model: Model, name: str, kind: type) -> None:
-    assert type(make_optimizer(OptimTable(use=name), model, everything(model))) is kind
+    assert type(make_optimizer(OptimTable(use=name), model, phases_of(model, everything(model)))) is kind
     assert name in optimizer_names()
 
 
 def test_options_reach_the_optimiser(model: Model) -> None:
     table = OptimTable(use="sgd", lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.05)
-    optimizer = make_optimizer(table, model, everything(model))
+    optimizer = make_optimizer(table, model, phases_of(model, everything(model)))
     assert optimizer.defaults["momentum"] == 0.8
     assert optimizer.defaults["nesterov"] is True
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.05}
 
 
 def test_options_reach_timm_s_optimiser(model: Model) -> None:
-    optimizer = make_optimizer(OptimTable(use="lamb", betas=(0.8, 0.9), eps=1e-3), model, everything(model))
+    optimizer = make_optimizer(
+        OptimTable(use="lamb", betas=(0.8, 0.9), eps=1e-3), model, phases_of(model, everything(model))
+    )
     assert (optimizer.defaults["betas"], optimizer.defaults["eps"]) == ((0.8, 0.9), 1e-3)
 
 
 def test_an_unknown_name(model: Model) -> None:
     with pytest.raises(ZooError) as caught:
-        make_optimizer(OptimTable(use="adamv"), model, everything(model))
+        make_optimizer(OptimTable(use="adamv"), model, phases_of(model, everything(model)))
     assert str(caught.value) == (
         "there is no optimiser 'adamv'\n  where: optim.use\n  mend:  did you mean 'adam' or 'radam' or 'nadam'?"
     )
@@ -102,7 +104,7 @@ def test_an_unknown_name(model: Model) -> None:
 
 def test_an_option_that_torch_s_optimiser_refuses(model: Model) -> None:
     with pytest.raises(ZooError) as caught:
-        make_optimizer(OptimTable(use="adamw", momentum=0.9), model, everything(model))
+        make_optimizer(OptimTable(use="adamw", momentum=0.9), model, phases_of(model, everything(model)))
     assert str(caught.value) == (
         "optimiser 'adamw' refuses its options: AdamW.__init__() got an unexpected keyword argument 'momentum'\n"
         "  where: [optim]\n  mend:  leave out the keys it does not take, or choose another optimiser"
@@ -114,7 +116,7 @@ def test_an_option_that_torch_s_optimiser_refuses(model: Model) -> None:
 )
 def test_an_option_that_timm_would_drop_without_a_word(model: Model, name: str, option: dict[str, float]) -> None:
     with pytest.raises(ZooError) as caught:
-        make_optimizer(OptimTable(use=name, **option), model, everything(model))
+        make_optimizer(OptimTable(use=name, **option), model, phases_of(model, everything(model)))
     assert str(caught.value) == (
         f"optimiser {name!r} refuses its options: it takes no {next(iter(option))}\n"
         "  where: [optim]\n  mend:  leave out the keys it does not take, or choose another optimiser"
@@ -123,7 +125,9 @@ def test_an_option_that_timm_would_drop_without_a_word(model: Model, name: str, 
 
 def test_a_step_at_rate_zero_moves_nothing() -> None:
     model = make_model()
-    optimizer = make_optimizer(OptimTable(use="sgd", momentum=0.9), model, dict.fromkeys(everything(model), 0.0))
+    optimizer = make_optimizer(
+        OptimTable(use="sgd", momentum=0.9), model, phases_of(model, dict.fromkeys(everything(model), 0.0))
+    )
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     set_rate(optimizer, 1.0)
     model(torch.randn(2, 3, 32, 32))["main"].square().sum().backward()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from tests.train.tiny import make_model
+from tests.train.tiny import make_model, phases_of
 from zoo.errors import RunError
 from zoo.recipe.schema import OptimTable
 from zoo.train.checkpoint import Checkpoints
@@ -30,7 +30,7 @@ TABLES = {
 
 def make(table: OptimTable, rate: float = 1.0) -> tuple[Model, Optimizer]:
     model = make_model().to(memory_format=torch.channels_last)
-    return model, make_optimizer(table, model, {name: rate for name, _ in model.named_parameters()})
+    return model, make_optimizer(table, model, phases_of(model, {name: rate for name, _ in model.named_parameters()}))
 
 
 def step(model: nn.Module, optimizer: Optimizer, seed: int) -> None:
@@ -70,7 +70,9 @@ def test_state_goes_by_the_parameters_names() -> None:
 
 
 def by_name(model: nn.Module) -> Optimizer:
-    return make_optimizer(TABLES["momentum"], model, {name: 1.0 for name, _ in model.named_parameters()})
+    return make_optimizer(
+        TABLES["momentum"], model, phases_of(model, {name: 1.0 for name, _ in model.named_parameters()})
+    )
 
 
 def test_names_go_without_wrapper_segments() -> None:
@@ -166,11 +168,22 @@ def test_another_optimiser_s_state() -> None:
 
 
 def test_state_of_other_groups() -> None:
-    _, optimizer = make(TABLES["adamw"])
-    _, second = make(TABLES["adamw"], rate=0.0)
+    model, optimizer = make(TABLES["lamb"])
+    step(model, optimizer, 0)
+    _, second = make(TABLES["lamb"], rate=0.0)
     with pytest.raises(RunError) as caught:
         load_optimizer(second, optimizer_tensors(optimizer), optimizer_numbers(optimizer))
     assert str(caught.value) == f"the number of parameter groups was 2 in the checkpoint and is 1 now\n{HINT}"
+
+
+def test_how_many_groups_there_are_is_no_matter_where_none_has_a_state() -> None:
+    model, optimizer = make(TABLES["adamw"])
+    step(model, optimizer, 0)
+    again, second = make(TABLES["adamw"], rate=0.0)
+    load_optimizer(second, optimizer_tensors(optimizer), optimizer_numbers(optimizer))
+    first = dict(model.named_parameters())
+    for name, parameter in again.named_parameters():
+        assert torch.equal(second.state[parameter]["exp_avg"], optimizer.state[first[name]]["exp_avg"])
 
 
 def test_state_that_no_checkpoint_could_hold() -> None:

@@ -6,18 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from zoo.backbones.timm import build as build_backbone
 from zoo.callbacks import make_events
 from zoo.data import Mix, Preprocess, TrainBatches, ValBatches
 from zoo.data.arrays import ArraySplit
 from zoo.devices.single import build as build_strategy
-from zoo.freeze import apply, make_plan
+from zoo.freeze.decay import decayed
+from zoo.freeze.layout import make_layout
+from zoo.freeze.plan import Phase, Plan, Rules, make_phases
 from zoo.freeze.policies import none
+from zoo.freeze.still import follow
 from zoo.heads.linear import LinearHead
 from zoo.recipe.schema import CheckpointTable, CosineSchedule, DataTable, OptimTable, RunTable
 from zoo.registry.builtin.backbones import TimmOptions
-from zoo.registry.contracts import Backbone, DeviceSettings, FreezePolicy, InputSpec
+from zoo.registry.contracts import Backbone, DeviceSettings, FreezePolicy, InputSpec, Layout, Rates
 from zoo.registry.parts import NoOptions
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
@@ -26,6 +30,7 @@ from zoo.train.optim import make_optimizer
 
 SPEC = InputSpec(size=(32, 32), crop_pct=1.0)
 CLASSES = 3
+RULES = Rules()
 SETTINGS = DeviceSettings(device="cpu", precision="fp32", channels_last=False)
 
 
@@ -50,6 +55,20 @@ def stages(backbone: Backbone) -> tuple[str, ...]:
     return tuple(f"backbone.{stage}" for stage in backbone.stages)
 
 
+def layout(backbone: Backbone, model: Model, epochs: int = 1) -> Layout:
+    """Return the model's layout."""
+    heads = [f"heads.{name}" for name in model.heads]
+    found = stages(backbone)
+    return make_layout(model, found, heads, depths=backbone.depths, root="backbone.", epochs=epochs)
+
+
+def phases_of(model: nn.Module, rates: Rates) -> tuple[Phase, ...]:
+    """Return one phase of any model, at these rates; nothing need train."""
+    found = make_layout(model, list(dict.fromkeys(name.partition(".")[0] for name, _ in model.named_parameters())), [])
+    shrunk = frozenset(name for name in decayed(model, found) if rates[name])
+    return (Phase(0, 1, Plan(rates, frozenset(), frozenset(), frozenset(), shrunk)),)
+
+
 def make_split(count: int, name: str) -> ArraySplit:
     """Return random images whose brightness tells the class, so that there is something to learn."""
     random = np.random.default_rng(count)
@@ -65,6 +84,7 @@ def make_job(
     images: int = 20,
     callbacks: Mapping[str, object] | None = None,
     policy: FreezePolicy | None = None,
+    rules: Rules = RULES,
     settings: DeviceSettings = SETTINGS,
     optim: OptimTable | None = None,
     checkpoint: CheckpointTable | None = None,
@@ -77,12 +97,12 @@ def make_job(
     """Return a job of two epochs over `images` images, 8 a step; `run` are keys of `[run]`."""
     backbone = make_backbone(arch, drop_path)
     model = make_model(backbone, dropout)
-    plan = make_plan(model, stages(backbone), policy or none(NoOptions()), "auto", epoch=0)
-    apply(model, plan)
     strategy = build_strategy(NoOptions(), settings)
     strategy.place(model)
     run_table = RunTable(**{"name": "tiny", "epochs": 2, "batch_size": 8, **run})
     optim = optim or OptimTable(lr=1e-2)
+    phases = make_phases(model, layout(backbone, model, run_table.epochs), policy or none(NoOptions()), rules)
+    follow(model, phases[0].plan)
     data_table = DataTable(**{"workers": 0, **(data or {})})
     split = make_split(10, "val")
     checkpoint = checkpoint or CheckpointTable()
@@ -92,7 +112,7 @@ def make_job(
         schedule=CosineSchedule(warmup=0.2),
         checkpoint=checkpoint,
         model=model,
-        optimizer=make_optimizer(optim, model, plan.rates),
+        optimizer=make_optimizer(optim, model, phases),
         strategy=strategy,
         train=TrainBatches(
             make_split(images, "train"), SPEC, data_table, batch_size=run_table.batch_size, seed=run_table.seed
@@ -103,6 +123,7 @@ def make_job(
         mix=Mix(data_table.mixup, data_table.cutmix, CLASSES),
         checkpoints=Checkpoints(folder / "checkpoints", checkpoint.keep),
         directions=dict(directions or {"val/accuracy": "max", "val/loss": "min"}),
+        phases=phases,
         events=make_events(callbacks or {}),
         facts={"classes": ["a", "b", "c"]},
     )

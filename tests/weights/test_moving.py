@@ -22,6 +22,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from tests.train.tiny import phases_of
 from zoo.recipe.schema import OptimTable
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.optim import make_optimizer, set_rate
@@ -128,7 +129,7 @@ def _expected(source: str, target: str) -> list[Any]:
 
 
 def _optimizer(model: nn.Module, table: OptimTable) -> Optimizer:
-    return make_optimizer(table, model, {name: 1.0 for name, _ in model.named_parameters()})
+    return make_optimizer(table, model, phases_of(model, {name: 1.0 for name, _ in model.named_parameters()}))
 
 
 def _step(model: nn.Module, optimizer: Optimizer, number: int) -> None:

@@ -9,6 +9,7 @@ from timm.models import PretrainedCfg, get_arch_pretrained_cfgs
 from torch import nn
 
 from zoo.backbones.behead import Asked, take_trunk
+from zoo.backbones.depths import timm_depths
 from zoo.backbones.stages import find_stages
 from zoo.errors import ZooError, nearest
 from zoo.meta import on_meta
@@ -28,7 +29,8 @@ def build(options: TimmOptions, image_size: tuple[int, int] | None) -> Backbone:
     create = partial(_create, arch, {**sized, **_stochastic_depth(arch, options.drop_path, asked)})
     trunk = take_trunk(create, partial(create, 0), asked)
     native = _describe_native(arch, trunk.classifier, sized)
-    return Backbone(trunk.module, trunk.spec, find_stages(trunk.module), native, expected)
+    depths = timm_depths(trunk.module, trunk.classifier)
+    return Backbone(trunk.module, trunk.spec, find_stages(trunk.module), native, expected, depths)
 
 
 def architectures() -> list[str]:

@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 
 from zoo.backbones.behead import CLASSES, Asked, behead, take_trunk
+from zoo.backbones.depths import torchvision_depths
 from zoo.backbones.stages import find_stages
 from zoo.errors import ZooError, nearest
 from zoo.registry.builtin.backbones import TorchvisionOptions
@@ -31,7 +32,8 @@ def build(options: TorchvisionOptions, image_size: tuple[int, int] | None) -> Ba
     create = partial(_create, options.arch, arguments)
     trunk = take_trunk(create, partial(_create_headless, create), asked)
     native = _describe_native(options.arch, trunk.classifier, arguments)
-    return Backbone(trunk.module, trunk.spec, find_stages(trunk.module), native, expected)
+    depths = torchvision_depths(options.arch, trunk.module, trunk.classifier)
+    return Backbone(trunk.module, trunk.spec, find_stages(trunk.module), native, expected, depths)
 
 
 def architectures() -> list[str]:

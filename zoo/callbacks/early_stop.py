@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zoo.errors import ZooError, nearest
 from zoo.registry.builtin.callbacks import EarlyStopOptions
-from zoo.registry.contracts import Evaluated, RunStarted
+from zoo.registry.events import Evaluated, RunStarted
 from zoo.registry.hookspecs import hookimpl
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zoo.errors import RunError
 from zoo.files import write_text
-from zoo.registry.contracts import Evaluated, RunStarted
+from zoo.registry.events import Evaluated, RunStarted
 from zoo.registry.hookspecs import hookimpl
 from zoo.registry.parts import NoOptions
 

@@ -8,7 +8,7 @@ from time import perf_counter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from zoo.registry.contracts import EpochStarted, Evaluated, RunEnded, RunStarted, StepEnded
+from zoo.registry.events import EpochStarted, Evaluated, RunEnded, RunStarted, StepEnded
 from zoo.registry.hookspecs import hookimpl
 from zoo.registry.parts import NoOptions
 

@@ -1,6 +1,6 @@
 """One device: cuda, mps or cpu."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -86,6 +86,10 @@ class Single:
     def reduce(self, tensor: Tensor) -> Tensor:
         """Return the tensor: there is one process."""
         return tensor
+
+    def gather(self, value: Any) -> Sequence[Any]:
+        """Return the value: there is one process."""
+        return [value]
 
     def state(self) -> Mapping[str, float | int]:
         """Return the loss scale and its growth; empty unless fp16."""

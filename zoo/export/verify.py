@@ -9,7 +9,8 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.files import new_folder
-from zoo.registry.contracts import ArtefactWritten, Exportable, Exporter
+from zoo.registry.contracts import Exportable, Exporter
+from zoo.registry.events import ArtefactWritten
 
 
 def export_verified(

@@ -1,70 +1,137 @@
-"""The Plan: for one epoch, what trains at which rate, which statistics stay put, and what stays in eval mode."""
+"""The Plan: what trains at which rate, which statistics stay put, and what stays in eval mode; and for how long."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.errors import ZooError
-from zoo.freeze.policies import BACKBONE, under
-from zoo.registry.contracts import FreezePolicy, Rates
+from zoo.freeze.decay import decayed
+from zoo.freeze.layout import can_track, statistics
+from zoo.freeze.names import in_heads, under
+from zoo.registry.contracts import FreezePolicy, Layout, Rates
 
 BatchNormRule = Literal["fixed", "track", "auto"]
+ModeRule = Literal["eval", "train", "auto"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained in an epoch, for every name.
+    """What is trained, for every name.
 
-    `rates` covers every parameter. `fixed_norms` are the batch norms whose running statistics are used and
-    never updated. `still` are the outermost modules that stay in eval mode (no dropout, no drop-path)
-    whatever calls `train()`.
+    `rates` covers every parameter. `fixed_norms` are the layers whose running statistics are used and never updated,
+    `tracked_norms` those that use the batch's and update theirs. `still` are the outermost modules that stay in eval
+    mode (no dropout, no drop-path) whatever calls `train()`; tracked norms in them do not. `decayed` are the parameters
+    that weight decay shrinks.
     """
 
     rates: Rates
     fixed_norms: frozenset[str]
+    tracked_norms: frozenset[str]
     still: frozenset[str]
+    decayed: frozenset[str]
 
     def trained(self) -> frozenset[str]:
         """Return the names of the parameters that move."""
         return frozenset(name for name, rate in self.rates.items() if rate)
 
+    def drifting(self) -> frozenset[str]:
+        """Return the norms whose statistics move though no parameter of theirs does."""
+        return frozenset(name for name in self.tracked_norms if not trains(name, self.rates))
+
     def frozen(self, model: nn.Module) -> tuple[str, ...]:
-        """Return the names of the parameters that do not move, and of the buffers of the fixed norms."""
-        buffers = (name for name, _ in model.named_buffers() if name.rpartition(".")[0] in self.fixed_norms)
+        """Return what may not move: parameters without a rate or at rate zero, and buffers.
+
+        Of those: the statistics of fixed norms, and whatever else the modules hold that stay in eval mode.
+        """
+        buffers = (name for name, _ in model.named_buffers() if self._holds(name.rpartition(".")[0]))
         return (*(name for name, rate in self.rates.items() if not rate), *buffers)
 
-
-def make_plan(model: nn.Module, stages: Sequence[str], policy: FreezePolicy, bn: BatchNormRule, epoch: int) -> Plan:
-    """Return the plan of `epoch`. ZooError: the policy left a parameter out, named one too many, or nothing trains."""
-    names = [name for name, _ in model.named_parameters()]
-    rates = policy(names, stages, epoch)
-    _check_cover(names, rates)
-    norms = fixed_norms(model, rates, bn)
-    still = frozenset() if bn == "track" else frozenset(stage for stage in stages if not _trains(stage, rates))
-    return Plan(rates, norms, frozenset(name for name in still if _is_module(model, name)))
+    def _holds(self, module: str) -> bool:
+        if module in self.tracked_norms:
+            return False
+        return module in self.fixed_norms or any(under(module, still) for still in self.still)
 
 
-def fixed_norms(model: nn.Module, rates: Rates, bn: BatchNormRule) -> frozenset[str]:
-    """Return the names of the backbone's batch norms whose statistics stay fixed under the rule `bn`."""
-    norms = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats and under(name, BACKBONE)
-    ]
-    if bn == "track":
-        return frozenset()
-    return frozenset(norms if bn == "fixed" else (name for name in norms if not _trains(name, rates)))
+@dataclass(frozen=True)
+class Phase:
+    """A plan and the epochs in which it holds: from `first` on, up to but not including `end`."""
+
+    first: int
+    end: int
+    plan: Plan
 
 
-def _trains(prefix: str, rates: Rates) -> bool:
-    """Whether a parameter under `prefix` moves; for what has no parameters of its own, what its parent does."""
+@dataclass(frozen=True)
+class Rules:
+    """What a recipe says beside the policy: the backbone's statistics and mode, and what weight decay leaves alone."""
+
+    bn: BatchNormRule = "auto"
+    mode: ModeRule = "auto"
+    no_decay: tuple[str, ...] = ()
+
+
+def make_phases(model: nn.Module, layout: Layout, policy: FreezePolicy, rules: Rules = Rules()) -> tuple[Phase, ...]:
+    """Return the phases of a run of `layout.epochs`, at least one. ZooError: see `make_plan`."""
+    starts: list[tuple[int, Rates]] = []
+    for epoch in range(max(1, layout.epochs)):
+        rates = policy(layout, epoch)
+        if not starts or rates != starts[-1][1]:
+            starts.append((epoch, rates))
+    ends = [*(first for first, _ in starts[1:]), max(1, layout.epochs)]
+    return tuple(
+        Phase(first, end, make_plan(model, layout, rates, rules))
+        for (first, rates), end in zip(starts, ends, strict=True)
+    )
+
+
+def phase_at(phases: Sequence[Phase], epoch: int) -> Phase:
+    """Return the phase of an epoch (from 0); the last one for all that follow."""
+    return next((phase for phase in phases if phase.first <= epoch < phase.end), phases[-1])
+
+
+def make_plan(model: nn.Module, layout: Layout, rates: Rates, rules: Rules = Rules()) -> Plan:
+    """Return the plan for these rates.
+
+    ZooError: they leave a parameter out, name one too many, or give one that has two names two rates; nothing trains;
+    `rules.bn` is "track" and a layer cannot; or an exclusion from weight decay matches nothing.
+    """
+    _check_cover(layout.parameters, rates)
+    _check_shared(model, rates)
+    fixed, tracked = _split_norms(model, layout, rates, rules.bn)
+    parts = (*layout.stages, *layout.heads)
+    still = {part for part in parts if _is_still(layout, part, rates, rules.mode) and _is_module(model, part)}
+    shrunk = {name for name in decayed(model, layout, rules.no_decay) if rates[name]}
+    return Plan(rates, fixed, tracked, frozenset(still), frozenset(shrunk))
+
+
+def _split_norms(
+    model: nn.Module, layout: Layout, rates: Rates, bn: BatchNormRule
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The rule is the backbone's; in heads statistics follow the parameters."""
+    fixed, tracked = set[str](), set[str]()
+    for name, module in statistics(model).items():
+        rule = "auto" if in_heads(layout, name) else bn
+        if rule == "track" and not can_track(module):
+            what = f"{name} is a {type(module).__name__}, which has fixed statistics"
+            raise ZooError(what, where="freeze.bn", hint='use bn = "auto" or "fixed"')
+        follows = can_track(module) and trains(name, rates)
+        (tracked if rule == "track" or (rule == "auto" and follows) else fixed).add(name)
+    return frozenset(fixed), frozenset(tracked)
+
+
+def _is_still(layout: Layout, part: str, rates: Rates, mode: ModeRule) -> bool:
+    rule = "auto" if part in layout.heads else mode
+    return rule == "eval" or (rule == "auto" and not trains(part, rates))
+
+
+def trains(prefix: str, rates: Rates) -> bool:
+    """Return whether a parameter under `prefix` moves; for what has none of its own, what its parent does."""
     own = [rate for name, rate in rates.items() if under(name, prefix)]
     if own or "." not in prefix:
         return any(own)
-    return _trains(prefix.rpartition(".")[0], rates)
+    return trains(prefix.rpartition(".")[0], rates)
 
 
 def _is_module(model: nn.Module, name: str) -> bool:
@@ -72,9 +139,20 @@ def _is_module(model: nn.Module, name: str) -> bool:
     return any(module == name for module, _ in model.named_modules())
 
 
+def _check_shared(model: nn.Module, rates: Rates) -> None:
+    """One tensor under two names trains at both or at none."""
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        other = first.setdefault(id(parameter), name)
+        if rates[name] != rates[other]:
+            what = f"{other} and {name} are one parameter, and the freeze policy gives it two rates"
+            raise ZooError(what, where="[freeze]", hint="freeze both of them or neither")
+
+
 def _check_cover(names: Sequence[str], rates: Mapping[str, float | None]) -> None:
+    known = set(names)
     missing = [name for name in names if name not in rates]
-    foreign = [name for name in rates if name not in set(names)]
+    foreign = [name for name in rates if name not in known]
     for what, listed in (("leaves out", missing), ("names what is not a parameter:", foreign)):
         if listed:
             shown = ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

@@ -1,43 +1,59 @@
-"""Built-in policies: pure functions from parameter names to rates (see `zoo.registry.contracts.Rates`).
+"""Built-in policies: pure functions from a layout to rates (see `zoo.registry.contracts.Rates`), alike in every epoch.
 
-Names are the model's: `backbone.layer1.0.conv1.weight`, `heads.main.linear.bias`. People write the backbone's own
-prefixes ("layer1"), so `backbone.` is put before them.
+Those whose rates change from epoch to epoch are in `zoo.freeze.thawing`.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from zoo.errors import ZooError, nearest
-from zoo.registry.builtin.freeze import DiscriminativeOptions, PatternsOptions, StagesOptions, ZeroLrOptions
-from zoo.registry.contracts import FreezePolicy, Rates
+from zoo.freeze.names import find_prefixes, head_name, in_heads, longest, short, under
+from zoo.registry.builtin.freeze import (
+    DiscriminativeOptions,
+    HeadOptions,
+    LayerDecayOptions,
+    PatternsOptions,
+    StagesOptions,
+    ZeroLrOptions,
+)
+from zoo.registry.contracts import FreezePolicy, Layout, Rates
 from zoo.registry.parts import NoOptions
-
-BACKBONE = "backbone"
-
-
-def under(name: str, prefix: str) -> bool:
-    """Return whether a dotted name is `prefix` or lies below it: `layer1.0` is under `layer1`, `layer10` is not."""
-    return name == prefix or name.startswith(f"{prefix}.")
 
 
 def none(_: NoOptions) -> FreezePolicy:
     """Train everything at the run's rate."""
-    return lambda names, stages, epoch: dict.fromkeys(names, 1.0)
+    return lambda layout, epoch: dict.fromkeys(layout.parameters, 1.0)
 
 
-def head(_: NoOptions) -> FreezePolicy:
-    """Train the heads; the backbone's parameters get requires_grad=False."""
-    return lambda names, stages, epoch: _rates(names, [BACKBONE], None)
+def head(options: HeadOptions) -> FreezePolicy:
+    """Train the heads, or those that `options.train` names; all else gets requires_grad=False.
+
+    ZooError: there is no head of such a name.
+    """
+
+    def policy(layout: Layout, epoch: int) -> Rates:
+        named = {head_name(prefix): prefix for prefix in layout.heads}
+        for name in options.train:
+            if name not in named:
+                raise ZooError(
+                    f"freeze.train names {name!r}, and no head is called so", "[freeze]", nearest(name, named)
+                )
+        trained = [named[name] for name in options.train or named]
+        return {n: 1.0 if any(under(n, prefix) for prefix in trained) else None for n in layout.parameters}
+
+    return policy
 
 
 def stages(options: StagesOptions) -> FreezePolicy:
     """Freeze what lies under `options.frozen` (requires_grad=False); ZooError when a prefix matches nothing."""
-    return lambda names, stages, epoch: _rates(names, _found(options.frozen, names, stages), None)
+    return lambda layout, epoch: _rates(layout, find_prefixes(layout, options.frozen, "frozen"), None)
 
 
 def zero_lr(options: ZeroLrOptions) -> FreezePolicy:
     """Keep what lies under `options.frozen` (the backbone when empty) in the optimiser, at a rate of zero."""
-    return lambda names, stages, epoch: _rates(names, _found(options.frozen, names, stages) or [BACKBONE], 0.0)
+    return lambda layout, epoch: _rates(
+        layout, find_prefixes(layout, options.frozen, "frozen") or list(layout.stages), 0.0
+    )
 
 
 def patterns(options: PatternsOptions) -> FreezePolicy:
@@ -45,7 +61,7 @@ def patterns(options: PatternsOptions) -> FreezePolicy:
 
     ZooError: a parameter that no glob matches, or a glob that decides nothing.
     """
-    return lambda names, stages, epoch: _first_matches(options.rules, names)
+    return lambda layout, epoch: _first_matches(options.rules, layout)
 
 
 def discriminative(options: DiscriminativeOptions) -> FreezePolicy:
@@ -55,10 +71,32 @@ def discriminative(options: DiscriminativeOptions) -> FreezePolicy:
     prefix that matches nothing.
     """
 
-    def policy(names: Sequence[str], stages: Sequence[str], epoch: int) -> Rates:
-        found = _found(list(options.rates), names, stages, "rates")
-        rates = {BACKBONE: options.rest, **dict(zip(found, options.rates.values(), strict=True))}
-        return {name: _number(_longest(name, rates)) for name in names}
+    def policy(layout: Layout, epoch: int) -> Rates:
+        found = find_prefixes(layout, list(options.rates), "rates")
+        rates = dict(zip(found, options.rates.values(), strict=True))
+
+        def rate(name: str) -> float | str:
+            prefix = longest(name, rates)
+            return rates[prefix] if prefix else 1.0 if in_heads(layout, name) else options.rest
+
+        return {name: as_rate(rate(name)) for name in layout.parameters}
+
+    return policy
+
+
+def layer_decay(options: LayerDecayOptions) -> FreezePolicy:
+    """Give each layer `options.decay` times the rate of the one above it, the heads the run's, none below `min_scale`.
+
+    rate = decay ** (deepest - depth), as BEiT (Bao, Dong, Piao and Wei 2021, appendix H) and timm's
+    `param_groups_layer_decay` have it. What no layer counts, such as a last norm, has the depth of the heads or the one
+    before, as timm's `group_matcher` says.
+    """
+
+    def policy(layout: Layout, epoch: int) -> Rates:
+        deepest = max(layout.depths.values(), default=0)
+        return {
+            name: max(options.min_scale, options.decay ** (deepest - layout.depths[name])) for name in layout.parameters
+        }
 
     return policy
 
@@ -68,33 +106,52 @@ def bitfit(_: NoOptions) -> FreezePolicy:
 
     BitFit (Ben Zaken, Ravfogel and Goldberg 2021). In a network of batch norms those are the norms' own biases.
     """
-    return lambda names, stages, epoch: {
-        name: None if under(name, BACKBONE) and not name.endswith(".bias") else 1.0 for name in names
+    return lambda layout, epoch: {
+        name: 1.0 if in_heads(layout, name) or name.endswith(".bias") else None for name in layout.parameters
     }
 
 
-def _number(rate: float | str) -> float | None:
+def norm_only(_: NoOptions) -> FreezePolicy:
+    """Train the weights and biases of the backbone's normalisation layers and the heads; the rest is frozen.
+
+    Training BatchNorm and Only BatchNorm (Frankle, Schwab and Morcos 2020). ZooError: the backbone has no such layer.
+    """
+
+    def policy(layout: Layout, epoch: int) -> Rates:
+        trained = {name for name in layout.norms if not in_heads(layout, name)}
+        if not trained:
+            hint = 'use "bitfit", "head" or "stages"'
+            raise ZooError("the backbone has no normalisation layer with parameters", where="[freeze] use", hint=hint)
+        return {n: 1.0 if in_heads(layout, n) or n in trained else None for n in layout.parameters}
+
+    return policy
+
+
+def as_rate(rate: float | str) -> float | None:
+    """Return a recipe's rate as a Plan has it: "frozen" is None."""
     return rate if isinstance(rate, float | int) else None
 
 
-def _longest(name: str, rates: Mapping[str, float | str]) -> float | str:
-    fitting = [prefix for prefix in rates if under(name, prefix)]
-    return rates[max(fitting, key=len)] if fitting else 1.0
-
-
-def _first_matches(rules: Sequence[tuple[str, float | str]], names: Sequence[str]) -> Rates:
-    short = {name: name.removeprefix(f"{BACKBONE}.") for name in names}
-    deciding = {
-        name: next((place for place, (glob, _) in enumerate(rules) if fnmatchcase(own, glob)), None)
-        for name, own in short.items()
+def _rates(layout: Layout, frozen: Sequence[str], rate: float | None) -> Rates:
+    return {
+        name: rate if any(under(name, prefix) for prefix in frozen) and not in_heads(layout, name) else 1.0
+        for name in layout.parameters
     }
-    _require_used(rules, deciding.values(), short.values())
-    uncovered = [short[name] for name, place in deciding.items() if place is None]
+
+
+def _first_matches(rules: Sequence[tuple[str, float | str]], layout: Layout) -> Rates:
+    own = {name: short(layout, name) for name in layout.parameters}
+    deciding = {
+        name: next((place for place, (glob, _) in enumerate(rules) if fnmatchcase(text, glob)), None)
+        for name, text in own.items()
+    }
+    _require_used(rules, deciding.values(), own.values())
+    uncovered = [own[name] for name, place in deciding.items() if place is None]
     if uncovered:
         shown = ", ".join(uncovered[:5]) + (f", … ({len(uncovered)})" if len(uncovered) > 5 else "")
         hint = 'let the last rule be ["*", "frozen"] or ["*", 1.0]'
         raise ZooError(f"no rule of freeze.rules matches {shown}", where="[freeze]", hint=hint)
-    return {name: _number(rules[place][1]) for name, place in deciding.items() if place is not None}
+    return {name: as_rate(rules[place][1]) for name, place in deciding.items() if place is not None}
 
 
 def _require_used(
@@ -108,18 +165,3 @@ def _require_used(
             what = f"freeze.rules has {glob!r} after rules that match all that it does"
             raise ZooError(what, where="[freeze]", hint="put the narrower rule first; the first match wins")
         raise ZooError(f"freeze.rules has {glob!r}, which matches no parameter", "[freeze]", nearest(glob, names))
-
-
-def _rates(names: Sequence[str], frozen: Sequence[str], rate: float | None) -> Rates:
-    return {name: rate if any(under(name, prefix) for prefix in frozen) else 1.0 for name in names}
-
-
-def _found(frozen: Sequence[str], names: Sequence[str], stages: Sequence[str], key: str = "frozen") -> list[str]:
-    """Return the prefixes as the model spells them, each known to match a parameter."""
-    found = [f"{BACKBONE}.{prefix}" for prefix in frozen]
-    for prefix, full in zip(frozen, found, strict=True):
-        if not any(under(name, full) for name in names):
-            known = [stage.removeprefix(f"{BACKBONE}.") for stage in stages]
-            what = f"freeze.{key} names {prefix!r}, and no parameter of the backbone lies under it"
-            raise ZooError(what, where="[freeze]", hint=nearest(prefix, known))
-    return found

@@ -46,6 +46,8 @@ class OptimTable(Table):
     """Peak learning rate."""
     weight_decay: float = Field(0.01, ge=0)
     """Not applied to biases and normalisation layers."""
+    no_decay: list[str] = []
+    """Globs of further parameters that it is not applied to, over the backbone's own names and `heads.…`."""
     momentum: float | None = Field(None, ge=0, lt=1)
     nesterov: bool | None = None
     betas: tuple[Unit, Unit] | None = None
@@ -165,6 +167,8 @@ class FreezeTable(Table):
 
     bn: Literal["fixed", "track", "auto"] = "auto"
     """Statistics of the backbone's batch norms: all fixed, all tracked, or fixed where nothing trains."""
+    mode: Literal["eval", "train", "auto"] = "auto"
+    """Dropout and drop-path of the backbone: off, on, or off in the stages where nothing trains."""
 
 
 class DeviceTable(Table):

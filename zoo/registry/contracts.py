@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from zoo.registry.parts import Direction
-
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, device, nn
@@ -77,10 +75,19 @@ class Native:
 
 
 @dataclass(frozen=True)
+class Depths:
+    """Layers counted from the input, from 0: `of` each parameter of a backbone; `heads` is that of what follows."""
+
+    of: Mapping[str, int]
+    heads: int
+
+
+@dataclass(frozen=True)
 class Backbone:
     """A built backbone. `module` maps images (B, 3, H, W) to features; its state dict has the library's native names.
 
-    `stages` are parameter-name prefixes, input side first, which together cover every parameter exactly once.
+    `stages` are parameter-name prefixes, input side first, which together cover every parameter exactly once. `depths`
+    are finer: those of its layers; a stage is a layer when they are None.
     """
 
     module: "nn.Module"
@@ -88,6 +95,7 @@ class Backbone:
     stages: tuple[str, ...]
     native: Native
     input: InputSpec
+    depths: Depths | None = None
 
 
 class Head(Protocol):
@@ -170,8 +178,26 @@ class DataSource:
     classes: tuple[str, ...]
 
 
-FreezePolicy = Callable[[Sequence[str], Sequence[str], int], Rates]
-"""(parameter names, stage prefixes, epoch) → rates for every name. Pure: the same arguments give the same rates."""
+@dataclass(frozen=True)
+class Layout:
+    """What a freeze policy knows: names of a model, no values, and the run's length.
+
+    `parameters` names every parameter, `norms` those of normalisation layers. `heads` are the heads' prefixes; all else
+    is the backbone, covered by the prefixes `stages`, input side first. `depths` counts every parameter's layers from
+    the input, from 0. `root` stands before the backbone's own names ("backbone."). `epochs` is 0 when not known.
+    """
+
+    parameters: tuple[str, ...]
+    stages: tuple[str, ...]
+    heads: tuple[str, ...] = ()
+    norms: frozenset[str] = frozenset()
+    depths: Mapping[str, int] = field(default_factory=dict)
+    root: str = ""
+    epochs: int = 0
+
+
+FreezePolicy = Callable[[Layout, int], Rates]
+"""(layout, epoch) → rates for every parameter. Pure: the same arguments give the same rates."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +244,10 @@ class Strategy(Protocol):
         """Return the sum of `tensor` over all processes."""
         ...
 
+    def gather(self, value: Any) -> Sequence[Any]:
+        """Return every process's value, in the order of their ranks. Waits for all of them."""
+        ...
+
     def state(self) -> Mapping[str, float | int]:
         """Return what a checkpoint must keep (the loss scale)."""
         ...
@@ -262,76 +292,3 @@ class Exporter(Protocol):
     def read(self, model: Exportable, folder: Path) -> "Callable[[Tensor], Tensor]":
         """Return the artefact in `folder` as a function from normalised images (B, 3, H, W) to logits (B, K)."""
         ...
-
-
-# What happens in a run, as callbacks see it.
-
-
-@dataclass(frozen=True)
-class RunStarted:
-    """A run begins or goes on. `history` holds what was evaluated before, when it was resumed."""
-
-    name: str
-    folder: Path
-    epochs: int
-    steps_per_epoch: int
-    images_per_epoch: int
-    step: int
-    best_by: str
-    directions: Mapping[str, Direction]
-    history: "tuple[Evaluated, ...]"
-
-
-@dataclass(frozen=True)
-class EpochStarted:
-    """Epoch `epoch` (from 0) begins, or goes on after `step` steps of the run."""
-
-    epoch: int
-    step: int
-
-
-@dataclass(frozen=True)
-class StepEnded:
-    """Step `step` (from 1, over the whole run) is done. `loss` is the newest known without waiting on the device."""
-
-    step: int
-    epoch: int
-    images: int
-    lr: float
-    loss: float | None
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The validation split was measured after `epoch` (from 0). `metrics` has `train/loss`, `val/…` and so on."""
-
-    epoch: int
-    step: int
-    metrics: Mapping[str, float]
-    best: bool
-
-
-@dataclass(frozen=True)
-class CheckpointSaved:
-    """A checkpoint lies whole in `path`."""
-
-    path: Path
-    step: int
-
-
-@dataclass(frozen=True)
-class ArtefactWritten:
-    """An exporter wrote `files`, read them back and found them equal to the model within `difference`."""
-
-    exporter: str
-    files: tuple[Path, ...]
-    difference: float
-
-
-@dataclass(frozen=True)
-class RunEnded:
-    """The run is over. `reason` is "finished", "stopped: …" or "interrupted"; `best` is the best evaluation."""
-
-    reason: str
-    seconds: float
-    best: Evaluated | None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pluggy
 
-from zoo.registry import contracts
+from zoo.registry import events
 from zoo.registry.parts import (
     BackbonePart,
     CallbackPart,
@@ -87,7 +87,7 @@ class PartHooks:
 
         # my_package/biases.py
         def build(options: NoOptions) -> FreezePolicy:
-            return lambda names, stages, epoch: {name: 1.0 if name.endswith("bias") else None for name in names}
+            return lambda layout, epoch: {n: 1.0 if n.endswith("bias") else None for n in layout.parameters}
         """
 
     @hookspec
@@ -135,33 +135,33 @@ class RunEvents:
     """What a callback may observe, by methods of these names marked `@zoo.hookimpl`."""
 
     @hookspec
-    def run_started(self, event: contracts.RunStarted) -> None:
+    def run_started(self, event: events.RunStarted) -> None:
         """Everything is built; the first step comes next."""
 
     @hookspec
-    def epoch_started(self, event: contracts.EpochStarted) -> None:
+    def epoch_started(self, event: events.EpochStarted) -> None:
         """An epoch begins."""
 
     @hookspec
-    def step_ended(self, event: contracts.StepEnded) -> None:
+    def step_ended(self, event: events.StepEnded) -> None:
         """An optimiser step is done. Called on the hot path: do not wait on the device here."""
 
     @hookspec
-    def evaluated(self, event: contracts.Evaluated) -> None:
+    def evaluated(self, event: events.Evaluated) -> None:
         """The validation split was measured."""
 
     @hookspec
-    def checkpoint_saved(self, event: contracts.CheckpointSaved) -> None:
+    def checkpoint_saved(self, event: events.CheckpointSaved) -> None:
         """A checkpoint lies whole on disk."""
 
     @hookspec
-    def artefact_written(self, event: contracts.ArtefactWritten) -> None:
+    def artefact_written(self, event: events.ArtefactWritten) -> None:
         """An artefact was written and verified, after the run ended."""
 
     @hookspec
-    def run_ended(self, event: contracts.RunEnded) -> None:
+    def run_ended(self, event: events.RunEnded) -> None:
         """The run is over, for whichever reason."""
 
     @hookspec(firstresult=True)
-    def should_stop(self, history: Sequence[contracts.Evaluated]) -> str | None:
+    def should_stop(self, history: Sequence[events.Evaluated]) -> str | None:
         """Return the reason to stop after the newest of `history`, or None to go on. The first reason counts."""

@@ -110,7 +110,7 @@ class DataPart(Part):
 
 @dataclass(frozen=True)
 class FreezePart(Part):
-    """A freeze policy: `build(options) -> Callable[[names, stages, epoch], Rates]`."""
+    """A freeze policy: `build(options) -> FreezePolicy`."""
 
     kind: ClassVar[kinds.Kind] = kinds.FREEZE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zoo.recipe import Recipe
 from zoo.registry import Registry, load_registry
-from zoo.registry.contracts import ArtefactWritten, RunEnded
+from zoo.registry.events import ArtefactWritten, RunEnded
 from zoo.run import steps
 from zoo.run.folder import check_folder, existing_folder, open_folder
 from zoo.run.logs import run_log
@@ -52,12 +52,12 @@ def finetune(
         try:
             network, ledger = steps.assemble(recipe, backbone, file, gathered)
             steps.check_exports(recipe, network, gathered.preprocess.spec)
-            plan = steps.freeze(recipe, network)
+            phases = steps.freeze(recipe, network)
             recipe, strategy = steps.tune(recipe, strategy, network, gathered)
-            optimizer = make_optimizer(recipe.optim, network.model, plan.rates)
+            optimizer = make_optimizer(recipe.optim, network.model, phases)
             folder = open_folder(out, recipe.run.name, resume=resume, overwrite=overwrite)
             log.open(folder.path / "log.txt")
-            loop = steps.prepare(recipe, folder, strategy, network, plan, optimizer, gathered, file)
+            loop = steps.prepare(recipe, folder, strategy, network, phases, optimizer, gathered, file)
             if resume:
                 go_on(loop, changes)
             steps.write_facts(folder, recipe, strategy, ledger, gathered)

@@ -19,6 +19,7 @@ PARTS = (
     "recipe.toml",
     "environment.json",
     "load.json",
+    "audit.json",
     "classes.txt",
     "metrics.jsonl",
     "bad_images.txt",

@@ -6,8 +6,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from zoo.freeze.layout import make_layout
 from zoo.recipe import Recipe
-from zoo.registry.contracts import Backbone, Exportable, InputSpec, TargetSpec, WeightsFile
+from zoo.registry.contracts import Backbone, Exportable, InputSpec, Layout, TargetSpec, WeightsFile
 from zoo.seeds import derive
 from zoo.train.model import BACKBONE, Model, native_names, native_state
 from zoo.weights.target import Target
@@ -25,6 +26,12 @@ class Network:
     def stages(self) -> tuple[str, ...]:
         """The backbone's stages as the model names them."""
         return tuple(f"{BACKBONE}.{stage}" for stage in self.backbone.stages)
+
+    def layout(self, epochs: int) -> Layout:
+        """Return what a freeze policy may know of the model, and the run's length."""
+        heads = [f"heads.{name}" for name in self.model.heads]
+        depths = self.backbone.depths
+        return make_layout(self.model, self.stages, heads, depths=depths, root=f"{BACKBONE}.", epochs=epochs)
 
     @cached_property
     def names(self) -> dict[str, str]:

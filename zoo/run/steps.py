@@ -2,6 +2,7 @@
 
 import hashlib
 import shlex
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch.optim import Optimizer
 from zoo.callbacks import make_events
 from zoo.data import Mix, Preprocess, TrainBatches, ValBatches, check_classes
 from zoo.devices.measure import choose_settings, describe, is_open
-from zoo.freeze import Plan, apply, make_plan
+from zoo.errors import RunError
+from zoo.freeze.plan import Phase, Rules, make_phases
+from zoo.freeze.still import follow
 from zoo.recipe import Recipe
 from zoo.registry.contracts import (
     Backbone,
@@ -20,11 +23,11 @@ from zoo.registry.contracts import (
     DeviceSettings,
     Exporter,
     InputSpec,
-    RunEnded,
     Split,
     Strategy,
     WeightsFile,
 )
+from zoo.registry.events import RunEnded
 from zoo.run.folder import RunFolder, environment
 from zoo.run.logs import LOGGER, tell
 from zoo.run.network import Network, build_backbone, image_size, make_network
@@ -102,16 +105,26 @@ def check_exports(recipe: Recipe, network: Network, spec: InputSpec) -> None:
         exporter.check(network.exportable(spec))
 
 
-def freeze(recipe: Recipe, network: Network) -> Plan:
-    """Return the freeze plan, applied to the model. ZooError: it names what is not there, or nothing would train."""
+def freeze(recipe: Recipe, network: Network) -> tuple[Phase, ...]:
+    """Return the freeze phases; the model follows the first.
+
+    ZooError: one of them names what is not there, or lets nothing train.
+    """
     model = network.model
-    plan = make_plan(model, network.stages, recipe.freeze.build(), recipe.freeze.common.bn, epoch=0)
-    apply(model, plan)
+    phases = make_phases(model, network.layout(recipe.run.epochs), recipe.freeze.build(), rules(recipe))
+    follow(model, phases[0].plan)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    trained = sum(sizes[name] for name in plan.trained())
-    share = f"{_millions(trained)} of {_millions(sum(sizes.values()))} M parameters train"
-    tell("freeze", f"{recipe.freeze.part.name}: {share}, {len(plan.fixed_norms)} batch norms fixed")
-    return plan
+    for phase in phases:
+        trained = sum(size for name, size in sizes.items() if phase.plan.rates[name])
+        share = f"{_millions(trained)} of {_millions(sum(sizes.values()))} M parameters train"
+        when = f"from epoch {phase.first + 1}: " if len(phases) > 1 else ""
+        tell("freeze", f"{recipe.freeze.part.name}: {when}{share}, {len(phase.plan.fixed_norms)} batch norms fixed")
+    return phases
+
+
+def rules(recipe: Recipe) -> Rules:
+    """Return what the recipe says of freezing beside its policy."""
+    return Rules(recipe.freeze.common.bn, recipe.freeze.common.mode, tuple(recipe.optim.no_decay))
 
 
 def _millions(count: int) -> str:
@@ -156,7 +169,7 @@ def prepare(
     folder: RunFolder,
     strategy: Strategy,
     network: Network,
-    plan: Plan,
+    phases: tuple[Phase, ...],
     optimizer: Optimizer,
     gathered: Gathered,
     file: WeightsFile | None,
@@ -183,8 +196,8 @@ def prepare(
             mix=Mix(data.mixup, data.cutmix, len(network.classes)),
             checkpoints=Checkpoints(folder.checkpoints, recipe.checkpoint.keep),
             directions=recipe.directions(),
+            phases=phases,
             events=make_events(callbacks),
-            frozen=plan.frozen(network.model),
             facts=facts(network, gathered, file),
             resume_command=shlex.join(["zoo", "finetune", str(folder.recipe), "--out", str(folder.path), "--resume"]),
         )
@@ -194,7 +207,13 @@ def prepare(
 def fit(loop: Loop, folder: RunFolder) -> RunEnded:
     """Train, and list the images that were skipped, however it ends. RunError: see `Loop.fit`."""
     try:
-        return loop.fit()
+        ended = loop.fit()
+        folder.write_json("audit.json", loop.audit.report())
+        return ended
+    except BaseException:
+        with suppress(RunError):  # the disk may be what ended the run
+            folder.write_json("audit.json", loop.audit.report())
+        raise
     finally:
         bad = [*loop.job.train.bad, *loop.job.val.bad]
         if bad:

@@ -17,7 +17,8 @@ from zoo.export import export_verified
 from zoo.recipe import Chosen, Recipe, load_recipe
 from zoo.recipe.schema import NoKeys
 from zoo.registry import OwnedPart, Registry, kinds
-from zoo.registry.contracts import ArtefactWritten, DataSource, Exportable, InputSpec
+from zoo.registry.contracts import DataSource, Exportable, InputSpec
+from zoo.registry.events import ArtefactWritten
 from zoo.run.folder import RunFolder
 from zoo.run.logs import tell
 from zoo.run.network import Network, build_backbone, make_network

@@ -17,26 +17,21 @@ from torch.optim import Optimizer
 
 from zoo.data import Batch, Mix, TrainBatches, ValBatches
 from zoo.errors import Interrupted
+from zoo.freeze.audit import Audit
+from zoo.freeze.plan import Phase, phase_at
+from zoo.freeze.still import follow
 from zoo.recipe.schema import CheckpointTable, OptimTable, RunTable, Schedule
-from zoo.registry.contracts import (
-    CheckpointSaved,
-    EpochStarted,
-    Evaluated,
-    RunEnded,
-    RunStarted,
-    StepEnded,
-    Strategy,
-)
+from zoo.registry.contracts import Strategy
+from zoo.registry.events import CheckpointSaved, EpochStarted, Evaluated, RunEnded, RunStarted, StepEnded
 from zoo.registry.parts import Direction
 from zoo.seeds import derive
 from zoo.train.checkpoint import Checkpoint, Checkpoints
 from zoo.train.evaluate import evaluate
 from zoo.train.late import LateLoss, check_finite
 from zoo.train.model import Model
-from zoo.train.optim import set_rate
+from zoo.train.optim import enter, set_rate
 from zoo.train.optim_state import load_optimizer, optimizer_numbers, optimizer_tensors
 from zoo.train.schedule import factor
-from zoo.train.still import check_still, checksums
 
 
 @dataclass(frozen=True)
@@ -57,10 +52,10 @@ class Job:
     mix: Mix
     checkpoints: Checkpoints
     directions: dict[str, Direction]
+    phases: tuple[Phase, ...]
+    """What trains when; the model follows the first one."""
     events: Any
     """The hook caller of the run's callbacks (`zoo.registry.hookspecs.RunEvents`)."""
-    frozen: tuple[str, ...] = ()
-    """Names of the parameters and buffers that must not move."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What travels with the weights in every checkpoint."""
     resume_command: str = "zoo finetune … --resume"
@@ -90,8 +85,11 @@ class Loop:
         self.total = job.run.epochs * job.train.steps_per_epoch
         self._wrapped = job.strategy.wrap(job.model)
         self._ema = ModelEmaV3(job.model, decay=job.run.ema, foreach=True) if job.run.ema else None
+        average = self._ema.module if self._ema else None
+        self.audit = Audit(job.model, job.phases, job.optimizer, average, job.strategy.gather)
+        self._phase: Phase | None = None
+        self._resumed = False
         self._losses = LateLoss()
-        self._frozen: dict[str, int] = {}
         self._sum = torch.zeros((), dtype=torch.float32, device=job.strategy.device)
         self._stop = _StopRequest()
 
@@ -108,7 +106,6 @@ class Loop:
         """
         started = perf_counter()
         reason = "finished"
-        self._frozen = checksums(self.job.model, self.job.frozen)
         try:
             self.job.events.run_started(event=self._start_event())
             with self._stop.listen():
@@ -135,8 +132,21 @@ class Loop:
         reason: str | None = self.job.events.should_stop(history=history) if history else None
         return reason
 
+    def _enter(self, phase: Phase) -> None:
+        """Begin a phase: the model follows its plan and is wrapped anew, for what a wrapper knows of gradients."""
+        job = self.job
+        if phase is self._phase:
+            return
+        self.audit.leave()
+        follow(job.model, phase.plan)
+        enter(job.optimizer, job.phases.index(phase))
+        self._wrapped = job.strategy.wrap(job.model)
+        self.audit.enter(phase, self._resumed)
+        self._phase, self._resumed = phase, False
+
     def _epoch(self, epoch: int) -> None:
         self.job.model.train()
+        self._enter(phase_at(self.job.phases, epoch))
         self.job.events.epoch_started(event=EpochStarted(epoch, self.progress.step))
         for batch in self.job.train.epoch(epoch, self.progress.step_in_epoch):
             self._step(batch)
@@ -152,7 +162,10 @@ class Loop:
         lr = job.optim.lr * factor(job.schedule, progress.step, self.total)
         set_rate(job.optimizer, lr)
         loss = self._gradients(batch)
+        if self.audit.due:
+            self.audit.before_step(job.run.clip_norm, job.strategy.state().get("scale", 1.0))
         job.strategy.step(job.optimizer, job.run.clip_norm)
+        self.audit.after_step(progress.step + 1)
         if self._ema:
             self._ema.update(job.model)
         images = len(batch.targets)
@@ -225,7 +238,7 @@ class Loop:
     def _save(self, best: bool = False) -> Path:
         job = self.job
         check_finite(job.model, self.progress.step)
-        check_still(job.model, self._frozen, self.progress.step)
+        self.audit.check_still(f"step {self.progress.step}")
         tensors = {"model": job.model.state_dict(), "optimizer": optimizer_tensors(job.optimizer)}
         if self._ema:
             tensors["ema"] = self._ema.module.state_dict()
@@ -237,7 +250,14 @@ class Loop:
         progress = {**asdict(self.progress), "loss_sum": float(self._sum)}
         numbers = optimizer_numbers(self.job.optimizer)
         strategy = dict(self.job.strategy.state())
-        return {"progress": progress, "optimizer": numbers, "strategy": strategy, "facts": self.job.facts}
+        audit = self.audit.state()
+        return {
+            "progress": progress,
+            "optimizer": numbers,
+            "strategy": strategy,
+            "audit": audit,
+            "facts": self.job.facts,
+        }
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: weights, moving average, optimiser, loss scale and place in the run."""
@@ -250,6 +270,8 @@ class Loop:
             self._ema.module.load_state_dict(checkpoint.tensors["ema"])
         load_optimizer(self.job.optimizer, checkpoint.tensors["optimizer"], checkpoint.state["optimizer"])
         self.job.strategy.load_state(checkpoint.state["strategy"])
+        self.audit.load_state(checkpoint.state["audit"])
+        self._resumed = True
         best = self.progress.best()
         if best:  # a crash may have come between a checkpoint and the note that it is the best one
             self.job.checkpoints.mark_best(best.step)

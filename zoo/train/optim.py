@@ -1,7 +1,7 @@
 """Optimisers of torch and timm by name, with a group for every rate and weight decay of the Plan."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from zoo.errors import ZooError, nearest
+from zoo.freeze.plan import Phase
 from zoo.recipe.schema import OptimTable
-from zoo.registry.contracts import Rates
 
 UNFIT = (Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)
 """The base class, one that computes the loss itself, and one for sparse gradients."""
@@ -29,14 +29,14 @@ def optimizer_names() -> list[str]:
     return sorted({*torch_optimizers(), *timm.optim.list_optimizers()})
 
 
-def make_optimizer(table: OptimTable, model: nn.Module, rates: Rates) -> Optimizer:
-    """Return the optimiser over every parameter whose rate is not None, each in exactly one group.
+def make_optimizer(table: OptimTable, model: nn.Module, phases: Sequence[Phase]) -> Optimizer:
+    """Return the optimiser over every parameter that some phase has in it, each in exactly one group; see `enter`.
 
-    A group has `names` (the model's own), `rate` (its multiple of the run's rate) and the weight decay. ZooError: no
-    optimiser has that name, or it does not take an option that the recipe sets.
+    A group has `names` (the model's own) and, for each phase, its `rates` and `decays`. ZooError: no optimiser has that
+    name, or it does not take an option that the recipe sets.
     """
-    groups = make_groups(model, rates, table.weight_decay)
-    options = table.model_dump(exclude={"use", "weight_decay"}, exclude_none=True)
+    groups = make_groups(model, phases, table.weight_decay)
+    options = table.model_dump(exclude={"use", "weight_decay", "no_decay"}, exclude_none=True)
     build = _find(table.use)
     try:
         return build(groups, **options)
@@ -45,37 +45,45 @@ def make_optimizer(table: OptimTable, model: nn.Module, rates: Rates) -> Optimiz
         raise ZooError(f"optimiser {table.use!r} refuses its options: {error}", where="[optim]", hint=hint) from error
 
 
-def make_groups(model: nn.Module, rates: Rates, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups by (rate, decay). Biases and one-dimensional parameters are not decayed."""
-    skipped = _not_decayed(model)
-    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+def make_groups(model: nn.Module, phases: Sequence[Phase], weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups, as of the first phase: what has the same rate and decay in every phase is one group.
+
+    Every parameter that ever trains is there from the first step on, so its state is never lost or made anew.
+    """
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        rate = rates[name]
-        if rate is None:
+        rates = tuple(phase.plan.rates[name] for phase in phases)
+        if all(rate is None for rate in rates):
             continue
-        decays = parameter.dim() > 1 and not name.endswith(".bias") and name not in skipped and rate > 0
-        decay = weight_decay if decays else 0.0
-        empty = {"params": [], "names": [], "rate": rate, "weight_decay": decay}
-        group = groups.setdefault((rate, decays), empty)
+        decays = tuple(weight_decay if name in phase.plan.decayed else 0.0 for phase in phases)
+        empty = {"params": [], "names": [], "rates": rates, "decays": decays}
+        group = groups.setdefault((rates, decays), empty)
         group["params"].append(parameter)
         group["names"].append(name)
+    for group in groups.values():
+        _enter(group, 0)
     return list(groups.values())
+
+
+def enter(optimizer: Optimizer, place: int) -> None:
+    """Give every group the rate and weight decay of the phase `place` (from 0), and forget gradients of the last one.
+
+    What the phase leaves out keeps its state, and is not stepped because it gets no gradient.
+    """
+    for group in optimizer.param_groups:
+        _enter(group, place)
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _enter(group: dict[str, Any], place: int) -> None:
+    group["rate"] = group["rates"][place] or 0.0
+    group["weight_decay"] = group["decays"][place]
 
 
 def set_rate(optimizer: Optimizer, lr: float) -> None:
     """Give every group its share of the run's learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate"]
-
-
-def _not_decayed(model: nn.Module) -> set[str]:
-    """Names that a timm model asks to leave undecayed: position embeddings, class tokens, relative-position tables."""
-    found: set[str] = set()
-    for prefix, module in model.named_modules():
-        listed: Callable[[], Iterable[str]] | None = getattr(module, "no_weight_decay", None)
-        if callable(listed):
-            found |= {f"{prefix}.{name}".lstrip(".") for name in listed()}
-    return found
 
 
 def _find(name: str) -> Callable[..., Optimizer]:

@@ -22,7 +22,7 @@ PLAIN = (bool, int, float, str)
 HINT = "a resume keeps [optim] use and [freeze] as they were; or start a new run from these weights"
 State = dict[str, Any]
 
-FROM_RECIPE = frozenset(OptimTable.model_fields) | {"names", "params", "rate"}
+FROM_RECIPE = frozenset(OptimTable.model_fields) | {"names", "params", "rate", "rates", "decays"}
 """What a group has from the recipe and the Plan. It is not kept: a resume may change it."""
 
 
@@ -45,10 +45,13 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers:
 
     RunError: they are another optimiser's, of other groups, or of a parameter that this one lacks.
     """
-    _check_same(optimizer, numbers)
+    _check_same(optimizer, numbers, any(name.startswith("#") for name in tensors))
     parameters = dict(_named(optimizer))
     groups = {f"#{index}": group for index, group in enumerate(optimizer.param_groups)}
-    for name, state in _by_name({**tensors, **numbers["state"]}, {*parameters, *groups}).items():
+    plain = numbers["state"]
+    if numbers["groups"] != len(groups):  # what is left by group are options, alike in all of them
+        plain = {name: value for name, value in plain.items() if not name.startswith("#")}
+    for name, state in _by_name({**tensors, **plain}, {*parameters, *groups}).items():
         if name in groups:
             groups[name].update(state)
         else:
@@ -56,12 +59,13 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers:
             optimizer.state[own] = {key: _like(key, value, own) for key, value in state.items()}
 
 
-def _check_same(optimizer: Optimizer, numbers: Mapping[str, Any]) -> None:
+def _check_same(optimizer: Optimizer, numbers: Mapping[str, Any], by_group: bool) -> None:
+    """How many groups there are counts only where a group has a state of its own."""
     for what, old, new in (
         ("optimiser", numbers["use"], type(optimizer).__name__),
         ("number of parameter groups", numbers["groups"], len(optimizer.param_groups)),
     ):
-        if old != new:
+        if old != new and (by_group or what == "optimiser"):
             raise RunError(f"the {what} was {old} in the checkpoint and is {new} now", hint=HINT)
 
 

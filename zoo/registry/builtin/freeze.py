@@ -10,6 +10,13 @@ Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["frozen"]
 """A multiple of the run's learning rate, 0 in the optimiser without moving; or "frozen", requires_grad=False."""
 
 
+class HeadOptions(Options):
+    """Train heads alone."""
+
+    train: list[str] = []
+    """Names of the heads that train; all of them when empty."""
+
+
 class StagesOptions(Options):
     """Freeze named stages: requires_grad=False."""
 
@@ -40,9 +47,45 @@ class DiscriminativeOptions(Options):
     """The rate of what no prefix fits."""
 
 
+class LayerDecayOptions(Options):
+    """Rates that fall from layer to layer towards the input (Bao et al. 2021; timm's `layer_decay`)."""
+
+    decay: float = Field(0.75, gt=0, le=1)
+    """What a layer's rate is multiplied by for each layer between it and the heads."""
+    min_scale: float = Field(0.0, ge=0, le=1)
+    """The smallest rate."""
+
+
+Epoch = Annotated[int, Field(ge=0)]
+
+
+class GradualOptions(Options):
+    """Stages that begin to train one after the other (Howard and Ruder 2018)."""
+
+    thaw: dict[str, Epoch] = {}
+    """The epoch, from 0, with which what lies under a prefix begins to train. What no prefix fits stays frozen; of two
+    that fit the longer applies. When empty every stage thaws, the last one first."""
+    every: int = Field(1, ge=1)
+    """Epochs from one stage to the next, where `thaw` is empty."""
+    decay: float = Field(1.0, gt=0, le=1)
+    """What a stage's rate is multiplied by for each stage between it and the heads, itself included; 1 / 2.6 in the
+    paper."""
+    rates: dict[str, Rate] = {}
+    """Rates by prefix, in place of those by `decay`."""
+
+
+class TwoPhaseOptions(Options):
+    """The heads first, then everything."""
+
+    head_epochs: int = Field(1, ge=1)
+    """Epochs in which the heads alone train."""
+    rate: float = Field(1.0, gt=0)
+    """The backbone's rate after them."""
+
+
 PARTS = (
     FreezePart("none", build="zoo.freeze.policies:none", options=NoOptions, summary="train everything"),
-    FreezePart("head", build="zoo.freeze.policies:head", options=NoOptions, summary="train the head only"),
+    FreezePart("head", build="zoo.freeze.policies:head", options=HeadOptions, summary="train the heads only"),
     FreezePart("stages", build="zoo.freeze.policies:stages", options=StagesOptions, summary="freeze named stages"),
     FreezePart(
         "zero-lr",
@@ -62,5 +105,21 @@ PARTS = (
         options=DiscriminativeOptions,
         summary="a rate for each stage",
     ),
+    FreezePart(
+        "layer-decay",
+        build="zoo.freeze.policies:layer_decay",
+        options=LayerDecayOptions,
+        summary="rates that fall with depth",
+    ),
+    FreezePart("gradual", build="zoo.freeze.thawing:gradual", options=GradualOptions, summary="thaw stage after stage"),
+    FreezePart(
+        "two-phase", build="zoo.freeze.thawing:two_phase", options=TwoPhaseOptions, summary="the heads first, then all"
+    ),
     FreezePart("bitfit", build="zoo.freeze.policies:bitfit", options=NoOptions, summary="train biases and the heads"),
+    FreezePart(
+        "norm-only",
+        build="zoo.freeze.policies:norm_only",
+        options=NoOptions,
+        summary="train normalisation layers and the heads",
+    ),
 )
