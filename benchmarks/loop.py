@@ -56,7 +56,7 @@ class InMemory:
             for _ in range(STEPS)
         ]
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0, source: object = None) -> Iterator[Batch]:
         """Yield them."""
         return iter(self.batches[start_step:])
 
@@ -94,7 +94,9 @@ def zoo_loop(data: InMemory, folder: Path) -> Loop:
         "mix": Mix(0, 0, CLASSES),
         "checkpoints": Checkpoints(folder, 1),
         "directions": {},
+        "layout": network.layout(1),
         "phases": phases,
+        "keep": False,
         "events": make_events({callback.part.name: callback.build(folder) for callback in chosen.callbacks}),
     }
     return Loop(Job(**job))

@@ -60,7 +60,7 @@ def test_frozen_stages_stay_still() -> None:
     assert plan_of(FIRST, Rules("fixed")).still == still
     assert plan_of(FIRST, Rules("track")).still == still
     assert plan_of(FIRST, Rules(mode="train")).still == frozenset()
-    assert plan_of(FIRST, Rules(mode="eval")).still == set(STAGES)
+    assert plan_of(FIRST, Rules(mode="eval")).still == {*STAGES, "backbone"}
 
 
 def test_a_stage_that_trains_in_part_is_not_still() -> None:
@@ -121,7 +121,7 @@ def test_a_policy_that_lets_nothing_train(rate: float | None) -> None:
 def test_a_frozen_head_is_still() -> None:
     model = make_model(BACKBONE, heads=("main", "second"))
     plan = make_phases(model, layout(BACKBONE, model), head(HeadOptions(train=["second"])))[0].plan
-    assert plan.still == {*STAGES, "heads.main"}
+    assert plan.still == {*STAGES, "backbone", "heads.main"}
 
 
 def test_norms_that_drift_are_those_that_are_tracked_where_nothing_trains() -> None:

@@ -21,7 +21,8 @@ def batches() -> ValBatches:
 
 
 def measure(model: Model, given: Any, expected: int = 10) -> dict[str, float]:
-    return evaluate(model, given, Preprocess(SPEC).normalise, build(NoOptions(), SETTINGS), lambda: expected)
+    normalise = Preprocess(SPEC).normalise
+    return evaluate(model, given, lambda x: model(normalise(x)), build(NoOptions(), SETTINGS), lambda: expected)
 
 
 def test_metrics_are_those_of_all_images_at_once() -> None:

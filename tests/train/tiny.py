@@ -27,6 +27,7 @@ from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
 from zoo.train.model import Model
 from zoo.train.optim import make_optimizer
+from zoo.train.route import can_keep
 
 SPEC = InputSpec(size=(32, 32), crop_pct=1.0)
 CLASSES = 3
@@ -105,6 +106,7 @@ def make_job(
     follow(model, phases[0].plan)
     data_table = DataTable(**{"workers": 0, **(data or {})})
     split = make_split(10, "val")
+    mix = Mix(data_table.mixup, data_table.cutmix, CLASSES)
     checkpoint = checkpoint or CheckpointTable()
     return Job(
         run=run_table,
@@ -120,10 +122,12 @@ def make_job(
         val=ValBatches(split, SPEC, data_table, batch_size=4),
         val_images=len(split),
         normalise=Preprocess(SPEC).normalise,
-        mix=Mix(data_table.mixup, data_table.cutmix, CLASSES),
+        mix=mix,
         checkpoints=Checkpoints(folder / "checkpoints", checkpoint.keep),
         directions=dict(directions or {"val/accuracy": "max", "val/loss": "min"}),
+        layout=layout(backbone, model, run_table.epochs),
         phases=phases,
+        keep=can_keep(data_table.cache, data_table.augment, mix),
         events=make_events(callbacks or {}),
         facts={"classes": ["a", "b", "c"]},
     )

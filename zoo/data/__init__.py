@@ -6,9 +6,9 @@ preprocess (`Preprocess`), augment (`augmentation`, `Mix`), batch (`TrainBatches
 
 from zoo.data.augment import augmentation
 from zoo.data.checks import check_classes
-from zoo.data.dataset import BadImage, ImageDataset, Sample
+from zoo.data.dataset import BadImage, ImageDataset, Key, Sample
 from zoo.data.images import MAX_PIXELS, open_image, to_rgb
-from zoo.data.loader import Batch
+from zoo.data.loader import Batch, Source
 from zoo.data.loading import TrainBatches, ValBatches
 from zoo.data.mix import Mix
 from zoo.data.preprocess import Preprocess
@@ -18,9 +18,11 @@ __all__ = [
     "BadImage",
     "Batch",
     "ImageDataset",
+    "Key",
     "Mix",
     "Preprocess",
     "Sample",
+    "Source",
     "TrainBatches",
     "ValBatches",
     "augmentation",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +19,10 @@ from zoo.recipe.schema import DataTable
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 (B, 3, H, W), class indices int64 (B,), and their indices in the split, int64 (B,)."""
+    """Images uint8 (B, 3, H, W), class indices int64 (B,), and their indices in the split, int64 (B,).
+
+    Where features are kept, `images` are those: (B, C) or (B, C, H, W).
+    """
 
     images: Tensor
     targets: Tensor
@@ -41,6 +45,18 @@ class _Plan(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         return iter(self.batches)
+
+
+class Source(Protocol):
+    """Where the batches of an epoch come from: decoded anew, or kept."""
+
+    def load(self, batches: Sequence[list[Key]]) -> Iterator[Batch | None]:
+        """Yield a batch for each list of keys, without its bad images; None when all are bad."""
+        ...
+
+    def load_here(self, key: Key) -> Sample | None:
+        """Return one sample; None when its image is bad."""
+        ...
 
 
 class Loader:

@@ -6,7 +6,7 @@ import torch
 
 from zoo.data.augment import augmentation
 from zoo.data.dataset import BadImage, ImageDataset, Key, Sample
-from zoo.data.loader import Batch, Loader, stack
+from zoo.data.loader import Batch, Loader, Source, stack
 from zoo.errors import DataError
 from zoo.recipe.schema import DataTable
 from zoo.registry.contracts import InputSpec, Split
@@ -17,6 +17,8 @@ class _Batches:
     """What training and validation batches share."""
 
     _loader: Loader
+    split_name: str
+    """"training" or "validation"."""
 
     @property
     def bad(self) -> tuple[BadImage, ...]:
@@ -39,11 +41,18 @@ class TrainBatches(_Batches):
     batch that bad images leave with fewer is filled with the good images that follow it in the epoch's order.
     """
 
+    split_name = "training"
+
     def __init__(self, split: Split, spec: InputSpec, table: DataTable, *, batch_size: int, seed: int) -> None:
         self._split = split
         self._batch_size = batch_size
         self._seed = seed
         self._loader = Loader(ImageDataset(split, augmentation(table.augment, spec), seed), table)
+
+    @property
+    def images(self) -> int:
+        """Images of the split, bad ones included."""
+        return len(self._split)
 
     @property
     def images_per_epoch(self) -> int:
@@ -56,20 +65,28 @@ class TrainBatches(_Batches):
         """Batches an epoch, the ragged last one included."""
         return -(-self.images_per_epoch // self._batch_size)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def everything(self) -> Iterator[Batch]:
+        """Yield every good image once, in the split's order. DataError: as `epoch`."""
+        yield from _good(self._loader, _cut([(0, index) for index in range(len(self._split))], self._batch_size), self)
+
+    def epoch(self, epoch: int, start_step: int = 0, source: Source | None = None) -> Iterator[Batch]:
         """Yield the epoch's batches from `start_step` (from 0) on; those before it are not decoded.
 
-        DataError: a bad image where none may be skipped, or no image at all that can be decoded.
+        They come from `source`, which has every good image, or are decoded when it is None. DataError: a bad image
+        where none may be skipped, or no image at all that can be decoded.
         """
         order = self.order(epoch)
         planned = _cut([(epoch, index) for index in order[: self.images_per_epoch]], self._batch_size)
-        for step, batch in enumerate(self._loader.load(planned[start_step:]), start_step):
+        source = source or self._loader
+        for step, batch in enumerate(source.load(planned[start_step:]), start_step):
             wanted = min(2, len(planned[step]))
             if batch is not None and len(batch) >= wanted:
                 yield batch
             else:
                 after = (step + 1) * self._batch_size
-                yield self._filled(batch, [*order[after:], *order[:after]], epoch, wanted)
+                yield self._filled(
+                    source, batch, [(epoch, index) for index in (*order[after:], *order[:after])], wanted
+                )
 
     def order(self, epoch: int) -> list[int]:
         """Return the permutation of the split's indices that `epoch` (from 0) follows."""
@@ -77,25 +94,32 @@ class TrainBatches(_Batches):
         order: list[int] = torch.randperm(len(self._split), generator=generator).tolist()
         return order
 
-    def _filled(self, batch: Batch | None, following: Sequence[int], epoch: int, wanted: int) -> Batch:
+    def _filled(self, source: Source, batch: Batch | None, following: Sequence[Key], wanted: int) -> Batch:
         samples = _samples(batch)
-        for index in following:
+        for key in following:
             if len(samples) >= wanted:
                 break
-            sample = self._loader.load_here((epoch, index))
+            sample = source.load_here(key)
             samples += [sample] if sample else []
         if not samples:
-            raise _none_left("training", self.bad)
+            raise _none_left(self.split_name, self.bad)
         return stack(samples)
 
 
 class ValBatches(_Batches):
     """The validation images in order, every good one exactly once: nothing is padded, repeated or dropped."""
 
+    split_name = "validation"
+
     def __init__(self, split: Split, spec: InputSpec, table: DataTable, *, batch_size: int) -> None:
         keys = [(0, index) for index in range(len(split))]
         self._batches = _cut(keys, batch_size)
         self._loader = Loader(ImageDataset(split, augmentation("none", spec), 0), table)
+
+    @property
+    def images(self) -> int:
+        """Images of the split, bad ones included."""
+        return sum(map(len, self._batches))
 
     def __len__(self) -> int:
         """Return the number of batches, those included that bad images may leave empty."""
@@ -103,13 +127,21 @@ class ValBatches(_Batches):
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches. DataError: a bad image where none may be skipped, or none that can be decoded."""
-        empty = True
-        for batch in self._loader.load(self._batches):
-            if batch is not None:
-                empty = False
-                yield batch
-        if empty:
-            raise _none_left("validation", self.bad)
+        return self.of(self._loader)
+
+    def of(self, source: Source) -> Iterator[Batch]:
+        """Yield the batches from a source that has every good image."""
+        yield from _good(source, self._batches, self)
+
+
+def _good(source: Source, keys: Sequence[list[Key]], batches: _Batches) -> Iterator[Batch]:
+    empty = True
+    for batch in source.load(keys):
+        if batch is not None:
+            empty = False
+            yield batch
+    if empty:
+        raise _none_left(batches.split_name, batches.bad)
 
 
 def _samples(batch: Batch | None) -> list[Sample]:

@@ -18,6 +18,11 @@ class Mix:
         if cutmix > 0:
             self._ways.append(v2.CutMix(alpha=cutmix, num_classes=classes))
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is mixed."""
+        return bool(self._ways)
+
     def __call__(self, images: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Return images (B, C, H, W) and class probabilities (B, K) float32, each mixed with its neighbour.
 

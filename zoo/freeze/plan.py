@@ -21,7 +21,7 @@ class Plan:
     """What is trained, for every name.
 
     `rates` covers every parameter. `fixed_norms` are the layers whose running statistics are used and never updated,
-    `tracked_norms` those that use the batch's and update theirs. `still` are the outermost modules that stay in eval
+    `tracked_norms` those that use the batch's and update theirs. `still` are the modules that stay in eval
     mode (no dropout, no drop-path) whatever calls `train()`; tracked norms in them do not. `decayed` are the parameters
     that weight decay shrinks.
     """
@@ -100,8 +100,7 @@ def make_plan(model: nn.Module, layout: Layout, rates: Rates, rules: Rules = Rul
     _check_cover(layout.parameters, rates)
     _check_shared(model, rates)
     fixed, tracked = _split_norms(model, layout, rates, rules.bn)
-    parts = (*layout.stages, *layout.heads)
-    still = {part for part in parts if _is_still(layout, part, rates, rules.mode) and _is_module(model, part)}
+    still = {part for part in _parts(layout) if _is_still(layout, part, rates, rules.mode) and _is_module(model, part)}
     shrunk = {name for name in decayed(model, layout, rules.no_decay) if rates[name]}
     return Plan(rates, fixed, tracked, frozenset(still), frozenset(shrunk))
 
@@ -119,6 +118,12 @@ def _split_norms(
         follows = can_track(module) and trains(name, rates)
         (tracked if rule == "track" or (rule == "auto" and follows) else fixed).add(name)
     return frozenset(fixed), frozenset(tracked)
+
+
+def _parts(layout: Layout) -> tuple[str, ...]:
+    """What has a mode: the stages, the heads, and the backbone as a whole for what lies in no stage (a dropout)."""
+    whole = layout.root.rstrip(".")
+    return (*layout.stages, *layout.heads, *([whole] if whole else []))
 
 
 def _is_still(layout: Layout, part: str, rates: Rates, mode: ModeRule) -> bool:

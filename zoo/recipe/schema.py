@@ -156,6 +156,8 @@ class DataTable(Table):
     """Alpha of mixup's Beta distribution (Zhang et al. 2018); 0 is off."""
     cutmix: float = Field(0.0, ge=0)
     """Alpha of CutMix's Beta distribution (Yun et al. 2019); 0 is off. With both on, each step draws one."""
+    cache: Literal["auto", "off"] = "auto"
+    """Features of a frozen backbone: computed once where that is exact ("auto"), or in every epoch."""
     workers: int = Field(2, ge=0)
     """Processes that decode images; 0 decodes in the main one."""
     on_bad_image: Literal["error", "skip"] = "error"

@@ -33,6 +33,7 @@ from zoo.run.logs import LOGGER, tell
 from zoo.run.network import Network, build_backbone, image_size, make_network
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
+from zoo.train.route import can_keep
 from zoo.weights.ledger import Ledger
 from zoo.weights.loading import load_state
 from zoo.weights.places import weights_request
@@ -180,6 +181,7 @@ def prepare(
         for index, callback in enumerate(recipe.callbacks)
     }
     data = recipe.data.common
+    mix = Mix(data.mixup, data.cutmix, len(network.classes))
     return Loop(
         Job(
             run=recipe.run,
@@ -193,11 +195,14 @@ def prepare(
             val=gathered.val,
             val_images=len(gathered.source.val),
             normalise=gathered.preprocess.normalise,
-            mix=Mix(data.mixup, data.cutmix, len(network.classes)),
+            mix=mix,
             checkpoints=Checkpoints(folder.checkpoints, recipe.checkpoint.keep),
             directions=recipe.directions(),
+            layout=network.layout(recipe.run.epochs),
             phases=phases,
+            keep=can_keep(data.cache, data.augment, mix),
             events=make_events(callbacks),
+            tell=tell,
             facts=facts(network, gathered, file),
             resume_command=shlex.join(["zoo", "finetune", str(folder.recipe), "--out", str(folder.path), "--resume"]),
         )

@@ -21,7 +21,7 @@ from zoo.registry.contracts import DataSource, Exportable, InputSpec
 from zoo.registry.events import ArtefactWritten
 from zoo.run.folder import RunFolder
 from zoo.run.logs import tell
-from zoo.run.network import Network, build_backbone, make_network
+from zoo.run.network import Network, attach_adapter, build_backbone, make_network
 from zoo.run.steps import place
 from zoo.train.checkpoint import Checkpoints, read
 from zoo.train.evaluate import evaluate
@@ -62,7 +62,10 @@ def load_trained(folder: RunFolder, registry: Registry) -> Trained:
     facts = checkpoint.state["facts"]
     spec = InputSpec(**{name: _tuple(value) for name, value in facts["input"].items()})
     network = make_network(recipe, build_backbone(recipe, spec.size), tuple(facts["classes"]))
+    adapter = attach_adapter(recipe, network)
     network.model.load_state_dict(checkpoint.tensors["ema" if recipe.run.ema else "model"])
+    if adapter is not None:
+        adapter.merge(network.model)
     network.model.eval()
     return Trained(folder, recipe, network, Preprocess(spec), {**checkpoint.state, "checkpoint": best.name})
 
@@ -93,7 +96,8 @@ def evaluate_run(folder: RunFolder, registry: Registry, device: str = "auto") ->
     source, batches = val_batches(trained)
     try:
         model, normalise = trained.network.model, trained.preprocess.normalise
-        return evaluate(model, batches, normalise, strategy, lambda: len(source.val) - len(batches.bad))
+        expected = len(source.val)
+        return evaluate(model, batches, lambda x: model(normalise(x)), strategy, lambda: expected - len(batches.bad))
     finally:
         batches.close()
 

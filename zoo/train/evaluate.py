@@ -1,6 +1,6 @@
 """Measure a model on validation batches: every image exactly once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 from zoo.errors import RunError
 from zoo.registry.contracts import Strategy
 from zoo.train.model import Model
+
+Forward = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class LabelledBatch(Protocol):
@@ -28,18 +30,19 @@ class LabelledBatch(Protocol):
 def evaluate(
     model: Model,
     batches: Iterable[LabelledBatch],
-    normalise: Callable[[Tensor], Tensor],
+    forward: Forward,
     strategy: Strategy,
     expected: Callable[[], int],
 ) -> dict[str, float]:
     """Return `val/loss` and every head's metrics over `batches`, the model left in the mode it was in.
 
+    `forward` gives every head's logits for a batch's images on the device: the model, or its heads on kept features.
     RunError: not as many images came as `expected()` says afterwards (skipped ones taken off).
     """
     training = model.training
     model.eval()
     try:
-        measured = _measure(model, batches, normalise, strategy)
+        measured = _measure(model, batches, forward, strategy)
     finally:
         model.train(training)
     seen = int(measured.pop("images"))
@@ -49,9 +52,7 @@ def evaluate(
 
 
 @torch.inference_mode()
-def _measure(
-    model: Model, batches: Iterable[LabelledBatch], normalise: Callable[[Tensor], Tensor], strategy: Strategy
-) -> dict[str, float]:
+def _measure(model: Model, batches: Iterable[LabelledBatch], forward: Forward, strategy: Strategy) -> dict[str, float]:
     metrics = {name: dict(model.head(name).metrics()) for name in model.heads}
     for metric in (metric for group in metrics.values() for metric in group.values()):
         metric.to(strategy.device)
@@ -60,7 +61,7 @@ def _measure(
     for batch in batches:
         target = strategy.send(batch.targets)
         with strategy.autocast():
-            logits = model(normalise(strategy.send(batch.images)))
+            logits = forward(strategy.send(batch.images))
             loss += model.loss(logits, target).sum()
         for name, group in metrics.items():
             for metric in group.values():

@@ -18,10 +18,11 @@ from torch.optim import Optimizer
 from zoo.data import Batch, Mix, TrainBatches, ValBatches
 from zoo.errors import Interrupted
 from zoo.freeze.audit import Audit
+from zoo.freeze.frontier import find_frontier
 from zoo.freeze.plan import Phase, phase_at
 from zoo.freeze.still import follow
 from zoo.recipe.schema import CheckpointTable, OptimTable, RunTable, Schedule
-from zoo.registry.contracts import Strategy
+from zoo.registry.contracts import Layout, Strategy
 from zoo.registry.events import CheckpointSaved, EpochStarted, Evaluated, RunEnded, RunStarted, StepEnded
 from zoo.registry.parts import Direction
 from zoo.seeds import derive
@@ -31,6 +32,7 @@ from zoo.train.late import LateLoss, check_finite
 from zoo.train.model import Model
 from zoo.train.optim import enter, set_rate
 from zoo.train.optim_state import load_optimizer, optimizer_numbers, optimizer_tensors
+from zoo.train.route import Route, find_route
 from zoo.train.schedule import factor
 
 
@@ -52,12 +54,17 @@ class Job:
     mix: Mix
     checkpoints: Checkpoints
     directions: dict[str, Direction]
+    layout: Layout
     phases: tuple[Phase, ...]
     """What trains when; the model follows the first one."""
+    keep: bool
+    """Whether an image is the same in every epoch, and features that cannot change may be kept."""
     events: Any
     """The hook caller of the run's callbacks (`zoo.registry.hookspecs.RunEvents`)."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What travels with the weights in every checkpoint."""
+    tell: Callable[[str, str], None] = lambda label, text: None
+    """Takes what there is to say while it runs: what it is about, and a line."""
     resume_command: str = "zoo finetune … --resume"
 
 
@@ -83,6 +90,7 @@ class Loop:
         self.job = job
         self.progress = Progress()
         self.total = job.run.epochs * job.train.steps_per_epoch
+        self._route = Route(job.model, job.normalise, lambda images: images)
         self._wrapped = job.strategy.wrap(job.model)
         self._ema = ModelEmaV3(job.model, decay=job.run.ema, foreach=True) if job.run.ema else None
         average = self._ema.module if self._ema else None
@@ -140,15 +148,27 @@ class Loop:
         self.audit.leave()
         follow(job.model, phase.plan)
         enter(job.optimizer, job.phases.index(phase))
-        self._wrapped = job.strategy.wrap(job.model)
+        self._route = self._find_route(phase)
+        self._wrapped = job.strategy.wrap(self._route.module)
         self.audit.enter(phase, self._resumed)
         self._phase, self._resumed = phase, False
+
+    def _find_route(self, phase: Phase) -> Route:
+        """What an earlier phase kept of a frozen backbone is still true in one that leaves it frozen."""
+        job, frontier = self.job, find_frontier(self.job.layout, phase.plan)
+        if frontier.whole and self._route.train is not None:
+            return self._route
+        splits = (job.train, job.val)
+        route, said = find_route(job.model, frontier, job.normalise, job.strategy, splits, fixed_input=job.keep)
+        if said:
+            job.tell("features", said)
+        return route
 
     def _epoch(self, epoch: int) -> None:
         self.job.model.train()
         self._enter(phase_at(self.job.phases, epoch))
         self.job.events.epoch_started(event=EpochStarted(epoch, self.progress.step))
-        for batch in self.job.train.epoch(epoch, self.progress.step_in_epoch):
+        for batch in self.job.train.epoch(epoch, self.progress.step_in_epoch, self._route.train):
             self._step(batch)
             self._after_step()
         self._losses.drain()
@@ -183,7 +203,7 @@ class Loop:
         Each micro-batch counts by its images, so that the gradient is the same however the batch is cut.
         """
         job = self.job
-        images = job.normalise(job.strategy.send(batch.images))
+        images = self._route.prepare(job.strategy.send(batch.images))
         seed = derive(job.run.seed, "mix", self.progress.step)
         images, targets = job.mix(images, job.strategy.send(batch.targets), seed)
         pieces = count_pieces(len(images), job.run.batch_size, job.run.accumulate)
@@ -195,7 +215,7 @@ class Loop:
 
     def _backward(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
         with self.job.strategy.autocast():
-            logits = self._wrapped(images)
+            logits = self._wrapped(self._route.extract(images))
             loss = self.job.model.loss(logits, targets).sum() / whole
         self.job.strategy.backward(loss)
         return loss.detach()
@@ -215,7 +235,7 @@ class Loop:
     def _evaluate(self, epoch: int) -> Path:
         job, progress = self.job, self.progress
         train = {"train/loss": float(job.strategy.reduce(self._sum)) / max(1, progress.images)}
-        val = evaluate(self.evaluated, job.val, job.normalise, job.strategy, lambda: job.val_images - len(job.val.bad))
+        val = self._validate()
         metrics = {**train, **val, "lr": job.optim.lr * factor(job.schedule, progress.step - 1, self.total)}
         evaluated = Evaluated(epoch, progress.step, metrics, self._is_best(metrics))
         progress.history.append(evaluated)
@@ -224,6 +244,13 @@ class Loop:
         path = self._save(evaluated.best)
         job.events.evaluated(event=evaluated)
         return path
+
+    def _validate(self) -> dict[str, float]:
+        job, model, kept = self.job, self.evaluated, self._route.val
+        expected = lambda: job.val_images - len(job.val.bad)  # noqa: E731  asked afterwards
+        if kept is not None:
+            return evaluate(model, job.val.of(kept), model.heads, job.strategy, expected)
+        return evaluate(model, job.val, lambda images: model(job.normalise(images)), job.strategy, expected)
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best()

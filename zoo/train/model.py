@@ -24,8 +24,8 @@ class Model(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return {head: logits (B, K)}."""
-        features = self.backbone(images)
-        return {name: head(features) for name, head in self.heads.items()}
+        logits: dict[str, Tensor] = self.heads(self.backbone(images))
+        return logits
 
     def loss(self, logits: Mapping[str, Tensor], target: Tensor) -> Tensor:
         """Return the weighted sum of the heads' losses, unreduced (B,)."""
@@ -40,9 +40,17 @@ class Model(nn.Module):
         return self._heads()[name]
 
 
-def _named(heads: Mapping[str, nn.Module]) -> nn.ModuleDict:
+class Heads(nn.ModuleDict):
+    """Heads by name. Maps features to {head: logits (B, K)}."""
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Return {head: logits (B, K)}."""
+        return {name: head(features) for name, head in self.items()}
+
+
+def _named(heads: Mapping[str, nn.Module]) -> Heads:
     try:
-        return nn.ModuleDict(heads)
+        return Heads(heads)
     except KeyError as error:  # "items", "train": what a module has already
         what = f"a head cannot have this name: {error.args[0]}"
         raise ZooError(what, where="head.name", hint="choose another") from error
