@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         load_registry,
     )
     from zoo.registry.contracts import (
+        Adapter,
         Backbone,
         DataSource,
         Depths,
@@ -69,7 +70,7 @@ _HOMES = {
         *("WeightsPart", "NoOptions", "Options", "hookimpl", "load_registry"),
     ),
     "zoo.registry.contracts": (
-        *("Backbone", "DataSource", "Depths", "DeviceSettings", "Exportable", "Exporter", "FeatureSpec"),
+        *("Adapter", "Backbone", "DataSource", "Depths", "DeviceSettings", "Exportable", "Exporter", "FeatureSpec"),
         *("FreezePolicy", "Head", "InputSpec", "Layout", "Native", "Rates", "Split", "Strategy", "TargetSpec"),
         *("WeightsFile", "WeightsRequest"),
     ),
@@ -81,6 +82,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Adapter",
     "ArtefactWritten",
     "Backbone",
     "BackbonePart",

@@ -1,7 +1,7 @@
 import pytest
 
 from zoo.errors import PluginError
-from zoo.registry import HeadPart, NoOptions, Part
+from zoo.registry import FreezePart, HeadPart, NoOptions, Part
 
 
 @pytest.mark.parametrize("name", ["", "1st", "a b", "-a", "a/b"])
@@ -23,6 +23,13 @@ def test_options_are_options():
 def test_build_is_an_import_path():
     with pytest.raises(ValueError, match=r"^'a.b' is not an import path of the form 'package.module:function'$"):
         HeadPart("a", build="a.b", options=NoOptions)
+
+
+def test_an_adapter_is_an_import_path_that_only_freeze_policies_have():
+    with pytest.raises(ValueError, match=r"^'a.b' is not an import path of the form 'package.module:function'$"):
+        FreezePart("a", build="a:b", adapter="a.b")
+    assert FreezePart("a", build="a:b").build_adapter(NoOptions()) is None
+    assert FreezePart("a", build="a:b", adapter="builtins:repr").build_adapter(NoOptions()) == "NoOptions()"
 
 
 def test_a_builder_is_imported_when_asked_for():

@@ -28,8 +28,8 @@ def run(zoo, recipe, tmp_path):
 def test_a_run_leaves_its_folder(run):
     folder, out = run
     assert {entry.name for entry in folder.iterdir()} == {
-        "recipe.toml", "environment.json", "load.json", "classes.txt", "metrics.jsonl", "checkpoints", "export",
-        "log.txt",
+        "recipe.toml", "environment.json", "load.json", "audit.json", "classes.txt", "metrics.jsonl", "checkpoints",
+        "export", "log.txt",
     }  # fmt: skip
     assert (folder / "classes.txt").read_text() == "above\nbelow\n"
     assert [(line["epoch"], line["step"]) for line in lines(folder / "metrics.jsonl")] == [(1, 4), (2, 8)]
@@ -61,7 +61,7 @@ def test_the_runs_recipe_repeats_the_run_bit_for_bit(zoo, run, tmp_path):
 
 def test_every_default_is_in_the_runs_recipe(run):
     table = tomli.loads((run[0] / "recipe.toml").read_text())
-    assert table["freeze"] == {"use": "none", "bn": "auto"}
+    assert table["freeze"] == {"use": "none", "bn": "auto", "mode": "auto"}
     assert table["schedule"] == {"use": "cosine", "warmup": 0.0, "floor": 0.0}
 
 

@@ -7,8 +7,9 @@ from torch.nn.functional import cross_entropy
 
 from tests.train.tiny import CLASSES, make_backbone, make_model
 from zoo.backbones.torchvision import build as build_torchvision
+from zoo.heads.linear import LinearHead
 from zoo.registry.builtin.backbones import TorchvisionOptions
-from zoo.train.model import native_names, native_state
+from zoo.train.model import Model, native_names, native_state
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -59,3 +60,16 @@ def test_without_a_native_classifier_only_the_backbone_has_native_names() -> Non
     backbone = build_torchvision(TorchvisionOptions(arch="squeezenet1_1"), (64, 64))
     names = native_names(make_model(backbone), backbone, "main")
     assert set(names.values()) == {f"backbone.{name}" for name in backbone.module.state_dict()}
+
+
+def test_a_head_reads_its_target_through_groups() -> None:
+    backbone = make_backbone()
+    heads = {"main": LinearHead(backbone.spec, 3, 0.0), "pair": LinearHead(backbone.spec, 2, 0.0)}
+    model = Model(backbone, heads, {"main": 1.0, "pair": 1.0}, {"pair": (1, 0, 1)})
+    target = torch.tensor([0, 1, 2])
+    assert model.target("main", target) is target
+    assert model.target("pair", target).tolist() == [1, 0, 1]
+    shares = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+    assert model.target("pair", shares).tolist() == [[0.25, 0.75], [1.0, 0.0]]
+    assert not any("groups" in name for name in model.state_dict())
+    assert torch.isfinite(model.loss(model(torch.randn(3, 3, 32, 32)), target)).all()

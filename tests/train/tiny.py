@@ -21,7 +21,7 @@ from zoo.freeze.still import follow
 from zoo.heads.linear import LinearHead
 from zoo.recipe.schema import CheckpointTable, CosineSchedule, DataTable, OptimTable, RunTable
 from zoo.registry.builtin.backbones import TimmOptions
-from zoo.registry.contracts import Backbone, DeviceSettings, FreezePolicy, InputSpec, Layout, Rates
+from zoo.registry.contracts import Adapter, Backbone, DeviceSettings, FreezePolicy, InputSpec, Layout, Rates
 from zoo.registry.parts import NoOptions
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
@@ -85,6 +85,7 @@ def make_job(
     images: int = 20,
     callbacks: Mapping[str, object] | None = None,
     policy: FreezePolicy | None = None,
+    adapter: Adapter | None = None,
     rules: Rules = RULES,
     settings: DeviceSettings = SETTINGS,
     optim: OptimTable | None = None,
@@ -98,6 +99,10 @@ def make_job(
     """Return a job of two epochs over `images` images, 8 a step; `run` are keys of `[run]`."""
     backbone = make_backbone(arch, drop_path)
     model = make_model(backbone, dropout)
+    if adapter:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(2)
+            adapter.attach(model, layout(backbone, model))
     strategy = build_strategy(NoOptions(), settings)
     strategy.place(model)
     run_table = RunTable(**{"name": "tiny", "epochs": 2, "batch_size": 8, **run})

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.cli import check, evaluate, export, finetune, listing, plugins, predict, schema, weights
+from zoo.cli import audit, check, evaluate, export, finetune, listing, plan, plugins, predict, schema, weights
 from zoo.cli.say import cut_short, say_error
 from zoo.cli.state import State
 from zoo.errors import EXIT_INTERRUPTED, ZooError
@@ -31,11 +31,13 @@ app = typer.Typer(
 )
 app.command("finetune")(finetune.finetune)
 app.command("check")(check.check)
+app.command("plan")(plan.plan)
 app.command("list")(listing.list_parts)
 app.command("plugins")(plugins.plugins)
 app.command("schema")(schema.schema)
 app.command("export")(export.export)
 app.command("evaluate")(evaluate.evaluate)
+app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
 app.add_typer(weights.app, name="weights")
 

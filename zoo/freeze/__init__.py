@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.freeze.alone import apply, audited
     from zoo.freeze.layout import make_layout
+    from zoo.freeze.lora import merge
     from zoo.freeze.plan import Phase, Plan, Rules, make_phases, phase_at
     from zoo.freeze.still import fix_batchnorm, follow, unfix_batchnorm
 
@@ -13,6 +14,7 @@ _HOMES = {
     "apply": "alone",
     "audited": "alone",
     "make_layout": "layout",
+    "merge": "lora",
     **dict.fromkeys(("Phase", "Plan", "Rules", "make_phases", "phase_at"), "plan"),
     **dict.fromkeys(("fix_batchnorm", "follow", "unfix_batchnorm"), "still"),
 }
@@ -27,6 +29,7 @@ __all__ = [
     "follow",
     "make_layout",
     "make_phases",
+    "merge",
     "phase_at",
     "unfix_batchnorm",
 ]

@@ -19,8 +19,8 @@ from zoo.freeze.layout import make_layout, statistics
 from zoo.freeze.names import under
 from zoo.freeze.plan import BatchNormRule, ModeRule, Plan, Rules, make_plan
 from zoo.freeze.still import follow, is_held
-from zoo.registry import kinds, load_registry
-from zoo.registry.contracts import FreezePolicy
+from zoo.registry import FreezePart, kinds, load_registry
+from zoo.registry.contracts import Adapter, FreezePolicy
 
 
 def apply(
@@ -39,16 +39,21 @@ def apply(
     `policy` is a name as in a recipe's `[freeze]`, with its `options`, or a function of one's own. `head` is the prefix
     of the classifier: that of the last nn.Linear when None. `stages` are prefixes that cover the rest, input side
     first: the model's children when empty. What is fixed stays so whatever calls `train()`; applying another policy
-    lets go of it. ZooError: there is no such policy or option, or it does not fit the model.
+    lets go of it. A policy with adapters ("lora") adds them to the model; `zoo.freeze.merge` folds them in.
+    ZooError: there is no such policy or option, or it does not fit the model.
     """
+    adapter = None
     if isinstance(policy, str):
-        policy = _named(policy, options)
+        policy, adapter = _named(policy, options)
     elif options:
         raise ZooError(f"options are for a policy by name: {', '.join(options)}", hint="build them into the function")
     heads = [_last_linear(model) if head is None else head]
     names = [name for name, _ in model.named_parameters() if not under(name, heads[0])]
     found = list(stages) or list(dict.fromkeys(name.partition(".")[0] for name in names))
     layout = make_layout(model, found, heads)
+    if adapter is not None:
+        adapter.attach(model, layout)
+        layout = make_layout(model, found, heads)
     plan = make_plan(model, layout, policy(layout, epoch), Rules(bn, mode))
     follow(model, plan)
     return plan
@@ -77,16 +82,17 @@ def audited(model: nn.Module, may_stay: Sequence[str] = ()) -> Iterator[None]:
         raise RunError(f"to be trained, but not moved: {_some(stayed)}", hint=hint)
 
 
-def _named(name: str, options: dict[str, Any]) -> FreezePolicy:
+def _named(name: str, options: dict[str, Any]) -> tuple[FreezePolicy, Adapter | None]:
     part = load_registry().find(kinds.FREEZE, name).part
     try:
-        policy: FreezePolicy = part.builder()(part.options(**options))
+        given = part.options(**options)
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
         what = f"freeze policy {name!r}: {where}: {detail['msg']}"
         raise ZooError(what, hint=f"its options: {', '.join(part.options.model_fields) or 'none'}") from error
-    return policy
+    policy: FreezePolicy = part.builder()(given)
+    return policy, part.build_adapter(given) if isinstance(part, FreezePart) else None
 
 
 def _last_linear(model: nn.Module) -> str:

@@ -4,7 +4,7 @@ What is trained has a gradient, is in the optimiser exactly once at its rate, an
 keeps its bits. A violation stops the run and names the tensors.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from zoo.errors import RunError
 from zoo.freeze.digests import Digests, digests, moved
+from zoo.freeze.names import under
 from zoo.freeze.plan import Phase, Plan
 
 CERTAIN = 1e3
@@ -52,6 +53,8 @@ class Record:
     phase: Digests = field(default_factory=dict)
     """Of all that the current phase freezes, at its beginning."""
     phases: list[dict[str, Any]] = field(default_factory=list)
+    heads: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Of heads that no phase trains: their logits' digest and their metrics, at the start and at the end."""
 
 
 class Audit:
@@ -140,6 +143,28 @@ class Audit:
     def _check_bits(self, when: str) -> None:
         _refuse(moved(self.record.phase, digests(self._model, self.record.phase)), when, "frozen, but moved")
 
+    def note_heads(self, logits: Digests, metrics: Mapping[str, Mapping[str, float]], when: str) -> None:
+        """Note what the heads that never train say about the validation images.
+
+        RunError: all that such a head sees is frozen throughout, and it says something else than at the start.
+        """
+        for name, found in logits.items():
+            now = {"logits": found, **metrics[name]}
+            self.record.heads.setdefault(name, {"start": now})["end"] = now
+        changed = [n for n, of in self.record.heads.items() if of["start"]["logits"] != of["end"]["logits"]]
+        if not self.record.statistics and self._backbone_frozen():
+            hint = "the backbone depends on something that is neither a parameter nor a buffer"
+            _refuse([f"heads.{name}" for name in changed], when, "frozen, but with other logits", hint)
+
+    def resting(self, heads: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the heads (by name) in which nothing trains in any phase."""
+        trained = set().union(*(phase.plan.trained() for phase in self._phases))
+        return tuple(name for name in heads if not any(under(t, f"heads.{name}") for t in trained))
+
+    def _backbone_frozen(self) -> bool:
+        trained = set().union(*(phase.plan.trained() for phase in self._phases))
+        return not any(under(name, "backbone") for name in trained)
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
         return asdict(self.record)
@@ -156,6 +181,7 @@ class Audit:
             "phases": self.record.phases,
             "frozen": {name: {"start": old, "end": now[name]} for name, old in self.record.start.items()},
             "drifted": drifted,
+            "heads": {name: _compared(found) for name, found in self.record.heads.items()},
             "held": now == self.record.start,
         }
 
@@ -243,6 +269,10 @@ class _FirstStep:
         gradients = [p.grad for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients)) / scale
         return min(1.0, clip_norm / norm) if norm > 0 and isfinite(norm) else 1.0
+
+
+def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {"identical": found["start"]["logits"] == found["end"]["logits"], **found}
 
 
 def _must_move(parameter: Tensor, lr: float, shrink: float) -> bool:

@@ -67,6 +67,8 @@ class _Resolver:
         )
         if recipe.run and recipe.heads and all(head and head.common for head in recipe.heads):
             self._check_best_by(recipe)
+        if recipe.data and recipe.data.common:
+            self._check_targets(recipe)
         if self.problems:
             raise RecipeError.of(self.problems)
         return recipe
@@ -178,6 +180,16 @@ class _Resolver:
             what = f"{kind.name} {table.get('use', kind.default)!r} has options named like keys of every [{kind.name}]"
             self._refuse(f"{what}: {', '.join(hidden)}", key, "its author must rename them")
         return self._validate(shared, common, key, known), self._validate(model, own, key, known)
+
+    def _check_targets(self, recipe: Recipe) -> None:
+        known = ["class", *recipe.data.common.targets]
+        for head in recipe.heads:
+            if head and head.common and head.common.target not in known:
+                what = f"head {head.common.name!r} predicts {head.common.target!r}, which is no target"
+                self._refuse(what, kinds.HEAD.name, nearest(head.common.target, known))
+        if "class" in recipe.data.common.targets:
+            what = "data.targets has 'class', which is what the data's own classes are called"
+            self._refuse(what, "data.targets", "give it another name")
 
     def _check_best_by(self, recipe: Recipe) -> None:
         known = recipe.directions()

@@ -128,6 +128,8 @@ class HeadTable(Table):
     """Names the head among several."""
     weight: float = Field(1.0, gt=0)
     """What its loss counts in the sum."""
+    target: str = "class"
+    """What it predicts: "class", or one of `data.targets`."""
 
 
 class WeightsTable(Table):
@@ -158,6 +160,8 @@ class DataTable(Table):
     """Alpha of CutMix's Beta distribution (Yun et al. 2019); 0 is off. With both on, each step draws one."""
     cache: Literal["auto", "off"] = "auto"
     """Features of a frozen backbone: computed once where that is exact ("auto"), or in every epoch."""
+    targets: dict[str, dict[str, list[str]]] = {}
+    """Further targets, as groups of the data's classes: { parity = { even = ["0", "2"], odd = ["1", "3"] } }."""
     workers: int = Field(2, ge=0)
     """Processes that decode images; 0 decodes in the main one."""
     on_bad_image: Literal["error", "skip"] = "error"

@@ -200,6 +200,21 @@ FreezePolicy = Callable[[Layout, int], Rates]
 """(layout, epoch) → rates for every parameter. Pure: the same arguments give the same rates."""
 
 
+class Adapter(Protocol):
+    """Parameters that a freeze policy adds to a model for training, and that end up in the model's own."""
+
+    def attach(self, model: "nn.Module", layout: Layout) -> None:
+        """Add the parameters in place, below the stages of `layout`. The weights are loaded already.
+
+        Random values are drawn from torch's own generator, which is seeded. What the model computes stays the same.
+        """
+        ...
+
+    def merge(self, model: "nn.Module") -> None:
+        """Fold the parameters in: the model computes the same, with names and shapes as before `attach`."""
+        ...
+
+
 @dataclass(frozen=True)
 class DeviceSettings:
     """The keys that every device strategy takes; "auto" is for the strategy to resolve."""

@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from zoo.errors import PluginError
 from zoo.registry import kinds
+
+if TYPE_CHECKING:
+    from zoo.registry.contracts import Adapter
 
 Direction = Literal["max", "min"]
 
@@ -51,8 +54,7 @@ class Part:
         if not isinstance(self.options, type) or not issubclass(self.options, Options):
             raise TypeError(f"options of {self.name!r} must be a class derived from zoo.registry.Options")
         for path in filter(None, (self.build, self.variants)):
-            if not re.fullmatch(r"[\w.]+:\w+", path):
-                raise ValueError(f"{path!r} is not an import path of the form 'package.module:function'")
+            _check_path(path)
 
     def builder(self) -> Callable[..., Any]:
         """Return the function that builds this part, importing its module now."""
@@ -61,6 +63,11 @@ class Part:
     def list_variants(self) -> list[str]:
         """Return the names of what this part can build, sorted; empty when it declares none."""
         return sorted(_import(self, self.variants)()) if self.variants else []
+
+
+def _check_path(path: str) -> None:
+    if not re.fullmatch(r"[\w.]+:\w+", path):
+        raise ValueError(f"{path!r} is not an import path of the form 'package.module:function'")
 
 
 def _import(part: Part, path: str) -> Callable[..., Any]:
@@ -110,9 +117,23 @@ class DataPart(Part):
 
 @dataclass(frozen=True)
 class FreezePart(Part):
-    """A freeze policy: `build(options) -> FreezePolicy`."""
+    """A freeze policy: `build(options) -> FreezePolicy`.
+
+    `adapter` optionally names a function `build_adapter(options) -> Adapter`, for a policy that trains parameters which
+    it adds itself: they are attached when the weights are loaded, and merged before anything is exported.
+    """
 
     kind: ClassVar[kinds.Kind] = kinds.FREEZE
+    adapter: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapter:
+            _check_path(self.adapter)
+
+    def build_adapter(self, options: Options) -> "Adapter | None":
+        """Return the policy's adapter, importing its module now; None when it has none."""
+        return _import(self, self.adapter)(options) if self.adapter else None
 
 
 @dataclass(frozen=True)

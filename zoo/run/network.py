@@ -1,14 +1,17 @@
 """Build the network of a recipe: its backbone, its heads, and what they are called natively."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from zoo.data.targets import NamedTarget, named_targets
 from zoo.freeze.layout import make_layout
 from zoo.recipe import Recipe
-from zoo.registry.contracts import Backbone, Exportable, InputSpec, Layout, TargetSpec, WeightsFile
+from zoo.registry.contracts import Adapter, Backbone, Exportable, InputSpec, Layout, TargetSpec, WeightsFile
+from zoo.registry.parts import FreezePart
 from zoo.seeds import derive
 from zoo.train.model import BACKBONE, Model, native_names, native_state
 from zoo.weights.target import Target
@@ -16,11 +19,18 @@ from zoo.weights.target import Target
 
 @dataclass(frozen=True)
 class Network:
-    """A model, the backbone it was built from, and its classes."""
+    """A model, the backbone it was built from, and what its heads predict."""
 
     model: Model
     backbone: Backbone
-    classes: tuple[str, ...]
+    data_classes: tuple[str, ...]
+    targets: Mapping[str, NamedTarget]
+    """What each head predicts."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The first head's classes."""
+        return next(iter(self.targets.values())).classes
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -75,11 +85,31 @@ def input_spec(recipe: Recipe, backbone: Backbone, file: WeightsFile | None) -> 
 
 
 def make_network(recipe: Recipe, backbone: Backbone, classes: tuple[str, ...]) -> Network:
-    """Return the backbone with the recipe's heads, initialised from the run's seed."""
+    """Return the backbone with the recipe's heads for the data's `classes`, initialised from the run's seed.
+
+    DataError: the recipe groups the classes into targets, and they do not fit.
+    """
+    known = named_targets(recipe.data.common.targets, classes)
+    targets = {head.common.name: known[head.common.target] for head in recipe.heads}
     heads = {}
     with torch.random.fork_rng(devices=[]):
         for head in recipe.heads:
             torch.manual_seed(derive(recipe.run.seed, "init", "head", head.common.name))
-            heads[head.common.name] = head.build(backbone.spec, TargetSpec(classes))
+            heads[head.common.name] = head.build(backbone.spec, TargetSpec(targets[head.common.name].classes))
     weights = {head.common.name: head.common.weight for head in recipe.heads}
-    return Network(Model(backbone, heads, weights), backbone, classes)
+    groups = {name: target.of for name, target in targets.items() if target.of is not None}
+    return Network(Model(backbone, heads, weights, groups), backbone, classes, targets)
+
+
+def attach_adapter(recipe: Recipe, network: Network) -> Adapter | None:
+    """Add to the model what the recipe's freeze policy adds, initialised from the run's seed; None: it adds nothing.
+
+    Native names may be asked of the model only when it is merged. ZooError: there is nothing to add them to.
+    """
+    part = recipe.freeze.part
+    adapter = part.build_adapter(recipe.freeze.options) if isinstance(part, FreezePart) else None
+    if adapter is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(recipe.run.seed, "init", "adapter"))
+            adapter.attach(network.model, network.layout(recipe.run.epochs))
+    return adapter

@@ -28,9 +28,10 @@ from zoo.registry.contracts import (
     WeightsFile,
 )
 from zoo.registry.events import RunEnded
+from zoo.run.audit import describe as describe_audit
 from zoo.run.folder import RunFolder, environment
 from zoo.run.logs import LOGGER, tell
-from zoo.run.network import Network, build_backbone, image_size, make_network
+from zoo.run.network import Network, attach_adapter, build_backbone, image_size, make_network
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
 from zoo.train.route import can_keep
@@ -107,11 +108,12 @@ def check_exports(recipe: Recipe, network: Network, spec: InputSpec) -> None:
 
 
 def freeze(recipe: Recipe, network: Network) -> tuple[Phase, ...]:
-    """Return the freeze phases; the model follows the first.
+    """Return the freeze phases; the model has the parameters that the policy adds, and follows the first phase.
 
     ZooError: one of them names what is not there, or lets nothing train.
     """
     model = network.model
+    attach_adapter(recipe, network)
     phases = make_phases(model, network.layout(recipe.run.epochs), recipe.freeze.build(), rules(recipe))
     follow(model, phases[0].plan)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
@@ -181,7 +183,7 @@ def prepare(
         for index, callback in enumerate(recipe.callbacks)
     }
     data = recipe.data.common
-    mix = Mix(data.mixup, data.cutmix, len(network.classes))
+    mix = Mix(data.mixup, data.cutmix, len(network.data_classes))
     return Loop(
         Job(
             run=recipe.run,
@@ -213,7 +215,10 @@ def fit(loop: Loop, folder: RunFolder) -> RunEnded:
     """Train, and list the images that were skipped, however it ends. RunError: see `Loop.fit`."""
     try:
         ended = loop.fit()
-        folder.write_json("audit.json", loop.audit.report())
+        report = loop.audit.report()
+        folder.write_json("audit.json", report)
+        for line in describe_audit(report):
+            tell("audit", line)
         return ended
     except BaseException:
         with suppress(RunError):  # the disk may be what ended the run
@@ -236,7 +241,7 @@ def facts(network: Network, gathered: Gathered, file: WeightsFile | None) -> dic
         base = {"origin": file.origin, "sha256": file.sha256, "licence": file.licence}
     source = gathered.source
     return {
-        "classes": list(network.classes),
+        "classes": list(network.data_classes),
         "input": asdict(gathered.preprocess.spec),
         "images": [_fingerprint(source.train), _fingerprint(source.val)],
         "base_weights": base,

@@ -42,7 +42,7 @@ class Trained:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
+        """The first head's class names, in the order of its logits."""
         return self.network.classes
 
     def logits(self, images: Tensor) -> Tensor:
@@ -78,8 +78,9 @@ def val_batches(trained: Trained) -> tuple[DataSource, ValBatches]:
     """Return the run's data source and its validation batches. RunError: its classes are no longer those of the run."""
     recipe = trained.recipe
     source: DataSource = recipe.data.build(recipe.run.seed)
-    if source.classes != trained.classes:
-        what = f"the data's classes are no longer the run's: {_shortly(source.classes)} and {_shortly(trained.classes)}"
+    then = trained.network.data_classes
+    if source.classes != then:
+        what = f"the data's classes are no longer the run's: {_shortly(source.classes)} and {_shortly(then)}"
         raise RunError(what, where="[data]", hint="evaluate on data with the classes that the model was trained on")
     return source, ValBatches(source.val, trained.preprocess.spec, recipe.data.common, batch_size=recipe.run.batch_size)
 

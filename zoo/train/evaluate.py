@@ -65,7 +65,7 @@ def _measure(model: Model, batches: Iterable[LabelledBatch], forward: Forward, s
             loss += model.loss(logits, target).sum()
         for name, group in metrics.items():
             for metric in group.values():
-                metric.update(logits[name].float(), target)
+                metric.update(logits[name].float(), model.target(name, target))
         images += len(batch.targets)
     found = {"val/loss": float(strategy.reduce(loss)) / max(1, images)}
     for name, group in metrics.items():

@@ -34,6 +34,7 @@ from zoo.train.optim import enter, set_rate
 from zoo.train.optim_state import load_optimizer, optimizer_numbers, optimizer_tensors
 from zoo.train.route import Route, find_route
 from zoo.train.schedule import factor
+from zoo.train.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Loop:
         self._ema = ModelEmaV3(job.model, decay=job.run.ema, foreach=True) if job.run.ema else None
         average = self._ema.module if self._ema else None
         self.audit = Audit(job.model, job.phases, job.optimizer, average, job.strategy.gather)
+        self._resting = self.audit.resting(job.model.heads)
         self._phase: Phase | None = None
         self._resumed = False
         self._losses = LateLoss()
@@ -151,6 +153,8 @@ class Loop:
         self._route = self._find_route(phase)
         self._wrapped = job.strategy.wrap(self._route.module)
         self.audit.enter(phase, self._resumed)
+        if self._phase is None and not self._resumed and self._resting:
+            self._validate()
         self._phase, self._resumed = phase, False
 
     def _find_route(self, phase: Phase) -> Route:
@@ -246,11 +250,19 @@ class Loop:
         return path
 
     def _validate(self) -> dict[str, float]:
+        """Measure, and note what heads that never train say: it must be what they said before the first step."""
         job, model, kept = self.job, self.evaluated, self._route.val
-        expected = lambda: job.val_images - len(job.val.bad)  # noqa: E731  asked afterwards
-        if kept is not None:
-            return evaluate(model, job.val.of(kept), model.heads, job.strategy, expected)
-        return evaluate(model, job.val, lambda images: model(job.normalise(images)), job.strategy, expected)
+        forward = model.heads if kept is not None else lambda images: model(job.normalise(images))
+        batches = job.val.of(kept) if kept is not None else job.val
+        watch = Watch(forward, self._resting)
+        found = evaluate(model, batches, watch, job.strategy, lambda: job.val_images - len(job.val.bad))
+        prefixes = {name: f"val/{name}/" if len(model.heads) > 1 else "val/" for name in self._resting}
+        metrics = {
+            name: {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+            for name, prefix in prefixes.items()
+        }
+        self.audit.note_heads(watch.digests(), metrics, f"step {self.progress.step}")
+        return found
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best()

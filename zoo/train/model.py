@@ -1,7 +1,8 @@
 """The model of a run: one backbone, and heads by name on its features."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
@@ -16,11 +17,21 @@ class Model(nn.Module):
     Maps normalised images (B, 3, H, W) to {head: logits (B, K)}.
     """
 
-    def __init__(self, backbone: Backbone, heads: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        heads: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        groups: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        """Take the heads' weights in the loss, and `groups`: which class of a head each of the data's classes is."""
         super().__init__()
         self.backbone = backbone.module
         self.heads = _named(heads)
         self._weights = dict(weights)
+        self._sizes = {name: max(places) + 1 for name, places in (groups or {}).items()}
+        for name, places in (groups or {}).items():
+            self.register_buffer(_groups(name), torch.tensor(places), persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return {head: logits (B, K)}."""
@@ -29,8 +40,21 @@ class Model(nn.Module):
 
     def loss(self, logits: Mapping[str, Tensor], target: Tensor) -> Tensor:
         """Return the weighted sum of the heads' losses, unreduced (B,)."""
-        losses = [self._weights[name] * head.loss(logits[name], target) for name, head in self._heads().items()]
+        losses = [
+            self._weights[name] * head.loss(logits[name], self.target(name, target))
+            for name, head in self._heads().items()
+        ]
         return sum(losses[1:], start=losses[0])
+
+    def target(self, head: str, target: Tensor) -> Tensor:
+        """Return what a head is to predict, for the data's class indices (B,) or class probabilities (B, K)."""
+        places = dict(self.named_buffers(recurse=False)).get(_groups(head))
+        if places is None:
+            return target
+        if not target.is_floating_point():
+            return places[target]
+        shares = target.new_zeros(len(target), self._sizes[head])
+        return shares.index_add_(1, places, target)
 
     def _heads(self) -> dict[str, Head]:
         return dict(self.heads.items())  # type: ignore[arg-type]
@@ -46,6 +70,10 @@ class Heads(nn.ModuleDict):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Return {head: logits (B, K)}."""
         return {name: head(features) for name, head in self.items()}
+
+
+def _groups(head: str) -> str:
+    return f"groups_of_{head}"
 
 
 def _named(heads: Mapping[str, nn.Module]) -> Heads:

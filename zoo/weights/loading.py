@@ -21,6 +21,7 @@ from zoo.weights.classifier import Classifier, Policy
 from zoo.weights.draft import Draft
 from zoo.weights.equivalents import equivalent, other_names
 from zoo.weights.ledger import Ledger
+from zoo.weights.lowrank import merge_adapters
 from zoo.weights.names import Match, match
 from zoo.weights.order import align
 from zoo.weights.reading import Checkpoint, read_checkpoint
@@ -156,9 +157,12 @@ def _matches(
 
 
 def _read(file: WeightsFile, which: str | None, target: Mapping[str, Tensor]) -> Checkpoint:
-    """Return the one set of weights that is meant: by its containers, then by the branch of the state dict."""
+    """Return the one set of weights that is meant: by its containers, then by the branch of the state dict.
+
+    Low-rank adapters that a run trained are folded in.
+    """
     read = read_checkpoint(file.path, file.sha256, which)
-    tensors, outside, left = take_branch(read.tensors, target, read.asked, file.path)
+    tensors, outside, left = take_branch(merge_adapters(read.tensors), target, read.asked, file.path)
     require_answered(left, read.inside, read.tensors, file.path)
     return replace(read, tensors=tensors, outside=outside, which=which or "", asked=())
 

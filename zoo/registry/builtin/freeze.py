@@ -83,6 +83,22 @@ class TwoPhaseOptions(Options):
     """The backbone's rate after them."""
 
 
+class LoraOptions(Options):
+    """Low-rank adapters on linear and attention layers (Hu et al. 2021), merged at export; nothing else but the heads
+    trains."""
+
+    rank: int = Field(8, ge=1)
+    """The adapters' rank: each has rank × (inputs + outputs) parameters."""
+    alpha: float = Field(16.0, gt=0)
+    """What an adapter adds is multiplied by alpha / rank."""
+    layers: list[str] = []
+    """Globs over the names of the backbone's layers ("blocks.*.attn.*"); all linear and attention layers when empty."""
+    rate: float = Field(1.0, gt=0)
+    """The adapters' rate; the heads train at the run's."""
+    convolutions: bool = False
+    """Whether convolutions are adapted too, each as a matrix of outputs by inputs times kernel."""
+
+
 PARTS = (
     FreezePart("none", build="zoo.freeze.policies:none", options=NoOptions, summary="train everything"),
     FreezePart("head", build="zoo.freeze.policies:head", options=HeadOptions, summary="train the heads only"),
@@ -121,5 +137,12 @@ PARTS = (
         build="zoo.freeze.policies:norm_only",
         options=NoOptions,
         summary="train normalisation layers and the heads",
+    ),
+    FreezePart(
+        "lora",
+        build="zoo.freeze.lora:build",
+        adapter="zoo.freeze.lora:build_adapter",
+        options=LoraOptions,
+        summary="train low-rank adapters and the heads",
     ),
 )
