@@ -4,7 +4,7 @@ What is trained has a gradient, is in the optimiser exactly once at its rate, an
 keeps its bits. A violation stops the run and names the tensors.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
@@ -15,8 +15,9 @@ from torch.optim import Optimizer
 
 from zoo.errors import RunError
 from zoo.freeze.digests import Digests, digests, moved
-from zoo.freeze.names import under
+from zoo.freeze.names import head_name, in_heads, under
 from zoo.freeze.plan import Phase, Plan
+from zoo.registry.contracts import Layout
 
 CERTAIN = 1e3
 """A parameter that was to move by this many times the spacing of its values, and has not, was not stepped."""
@@ -58,7 +59,7 @@ class Record:
 
 
 class Audit:
-    """The audit of one run on `model`, which its optimiser steps. `average` is the moving average of it, if any.
+    """The audit of one run on `model`, of `layout`, which its optimiser steps; `average` is its moving average, if any.
 
     `gather` returns every process's value, in the order of their ranks.
     """
@@ -66,6 +67,7 @@ class Audit:
     def __init__(
         self,
         model: nn.Module,
+        layout: Layout,
         phases: Sequence[Phase],
         optimizer: Optimizer,
         average: nn.Module | None = None,
@@ -73,7 +75,9 @@ class Audit:
     ) -> None:
         self.record = Record()
         self._model = model
+        self._layout = layout
         self._phases = phases
+        self._trained = frozenset(name for phase in phases for name in phase.plan.trained())
         self._optimizer = optimizer
         self._average = average
         self._gather = gather
@@ -96,12 +100,12 @@ class Audit:
         """
         if resumed:
             self._check_bits("the resume")
-        elif self._phase is None:
-            self.record.start = digests(self._model, self._never_trained())
-            self.record.statistics = digests(self._model, self._drifting())
         if self.record.first != phase.first:
             self.record.first = phase.first
             self.record.phase = digests(self._model, phase.plan.frozen(self._model))
+        if self._phase is None and not resumed:
+            self.record.start = {name: self.record.phase[name] for name in self._never_trained()}
+            self.record.statistics = digests(self._model, self._drifting())
         self._phase = phase
         self._first = _FirstStep(self._model, phase.plan, self._optimizer)
 
@@ -156,14 +160,13 @@ class Audit:
             hint = "the backbone depends on something that is neither a parameter nor a buffer"
             _refuse([f"heads.{name}" for name in changed], when, "frozen, but with other logits", hint)
 
-    def resting(self, heads: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the heads (by name) in which nothing trains in any phase."""
-        trained = set().union(*(phase.plan.trained() for phase in self._phases))
-        return tuple(name for name in heads if not any(under(t, f"heads.{name}") for t in trained))
+    def resting(self) -> tuple[str, ...]:
+        """Return the names of the heads in which nothing trains in any phase."""
+        idle = [head for head in self._layout.heads if not any(under(name, head) for name in self._trained)]
+        return tuple(map(head_name, idle))
 
     def _backbone_frozen(self) -> bool:
-        trained = set().union(*(phase.plan.trained() for phase in self._phases))
-        return not any(under(name, "backbone") for name in trained)
+        return all(in_heads(self._layout, name) for name in self._trained)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""

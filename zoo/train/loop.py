@@ -95,8 +95,8 @@ class Loop:
         self._wrapped = job.strategy.wrap(job.model)
         self._ema = ModelEmaV3(job.model, decay=job.run.ema, foreach=True) if job.run.ema else None
         average = self._ema.module if self._ema else None
-        self.audit = Audit(job.model, job.phases, job.optimizer, average, job.strategy.gather)
-        self._resting = self.audit.resting(job.model.heads)
+        self.audit = Audit(job.model, job.layout, job.phases, job.optimizer, average, job.strategy.gather)
+        self._resting = self.audit.resting()
         self._phase: Phase | None = None
         self._resumed = False
         self._losses = LateLoss()
