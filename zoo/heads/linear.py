@@ -1,14 +1,16 @@
 """The `linear` head: dropout, one linear layer, cross-entropy."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from zoo.registry.builtin.heads import LinearOptions
 from zoo.registry.contracts import FeatureSpec, TargetSpec
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 
 class LinearHead(nn.Module):
@@ -34,8 +36,10 @@ class LinearHead(nn.Module):
         wanted = target.float() if target.is_floating_point() else target
         return cross_entropy(logits.float(), wanted, reduction="none", label_smoothing=self.label_smoothing)
 
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> "Mapping[str, Metric]":
         """Return fresh metrics: `accuracy`, the share of images whose largest logit is the right class."""
+        from torchmetrics.classification import MulticlassAccuracy  # with scipy 1.5 s, and only a validation needs it
+
         # Validating arguments would wait on the device at every update.
         return {"accuracy": MulticlassAccuracy(self.classes, average="micro", validate_args=False)}
 
