@@ -1,10 +1,15 @@
 """Policies that thaw: which epoch has which rates."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.train.tiny import layout, make_backbone, make_model
 from zoo.errors import ZooError
 from zoo.freeze.names import under
+from zoo.freeze.plan import make_phases, phase_at
 from zoo.freeze.thawing import gradual, two_phase
 from zoo.registry.builtin.freeze import GradualOptions, TwoPhaseOptions
 from zoo.registry.contracts import Layout, Rates
@@ -66,6 +71,22 @@ def test_gradual_names_what_the_run_does_not_reach() -> None:
         "layer3 begins to train with epoch 5, and the run ends with epoch 4\n"
         "  where: [freeze]\n  mend:  raise run.epochs, or let it thaw earlier"
     )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(STAGES), st.integers(0, 5), min_size=1),
+    st.integers(6, 9),
+)
+def test_phases_partition_the_run_and_give_every_epoch_its_own_rates(thaw: dict[str, int], epochs: int) -> None:
+    policy, found = gradual(GradualOptions(thaw=thaw)), long(epochs)
+    phases = make_phases(MODEL, found, policy)
+    assert [phase.first for phase in phases] == [0, *(phase.end for phase in phases[:-1])]
+    assert phases[-1].end == epochs
+    for epoch in range(epochs):
+        assert phase_at(phases, epoch).plan.rates == policy(found, epoch)
+    trained = [phase.plan.trained() for phase in phases]
+    assert all(before < after for before, after in pairwise(trained))  # it only ever thaws
 
 
 def test_gradual_names_what_is_not_there() -> None:

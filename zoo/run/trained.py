@@ -74,15 +74,19 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def val_batches(trained: Trained) -> tuple[DataSource, ValBatches]:
-    """Return the run's data source and its validation batches. RunError: its classes are no longer those of the run."""
+def val_batches(trained: Trained, **changes: Any) -> tuple[DataSource, ValBatches]:
+    """Return the run's data source and its validation batches, with `changes` to the keys of its `[data]`.
+
+    RunError: its classes are no longer those of the run.
+    """
     recipe = trained.recipe
     source: DataSource = recipe.data.build(recipe.run.seed)
     then = trained.network.data_classes
     if source.classes != then:
         what = f"the data's classes are no longer the run's: {_shortly(source.classes)} and {_shortly(then)}"
         raise RunError(what, where="[data]", hint="evaluate on data with the classes that the model was trained on")
-    return source, ValBatches(source.val, trained.preprocess.spec, recipe.data.common, batch_size=recipe.run.batch_size)
+    table = recipe.data.common.model_copy(update=changes)
+    return source, ValBatches(source.val, trained.preprocess.spec, table, batch_size=recipe.run.batch_size)
 
 
 def _shortly(classes: Sequence[str]) -> str:
@@ -171,7 +175,7 @@ def exportable(trained: Trained) -> Exportable:
 
 
 def _some_images(trained: Trained) -> Tensor:
-    _, batches = val_batches(trained)
+    _, batches = val_batches(trained, workers=0)  # one batch: done before processes would have started
     try:
         found = [batch.images for batch in islice(iter(batches), 1)]
     finally:
