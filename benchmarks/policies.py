@@ -25,7 +25,7 @@ RECIPE = """\
 format = 1
 [run]
 name = "policies"
-epochs = 5
+epochs = 4
 batch_size = 50
 [backbone]
 use = "timm"
