@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import struct
 import subprocess
 import zlib
@@ -166,8 +167,8 @@ def test_an_optimiser_that_moves_what_is_frozen(zoo, recipe, tmp_path, name):
     status, _, err = zoo("finetune", recipe, "--out", "run", *sets)
     assert status == 2
     first, where, mend = err.splitlines()
-    assert first.startswith("error: backbone.")
-    assert first.endswith(" is frozen and has moved by step 4")
+    # rprop moves at once; madgrad's first step at rate zero moves nothing.
+    assert re.match(r"error: step [1-4]: frozen, but moved: backbone\.", first)
     assert where == "  where: [freeze]"
     assert mend.startswith(
         '  mend:  leave it out of the optimiser (freeze.use = "stages" or "head"), or choose another'
