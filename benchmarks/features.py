@@ -1,6 +1,7 @@
 """A frozen backbone, ten epochs: `zoo finetune` as a whole command against a bare PyTorch loop as a whole script.
 
-NOT RUN YET
+AMD EPYC, 2 cores; torch 2.14.1, timm 1.0.31; medians of 3: zoo 25.7 s, bare 179.8 s, 6.8 times as fast; the bar is
+missed. Of zoo's 25 s 6 are imports, 12 the one pass over the images, 1.5 torchmetrics with scipy, 1 the export.
 """
 
 import argparse
