@@ -351,6 +351,11 @@ def test_a_checkpoint_whose_frozen_weights_were_changed_is_refused(tmp_path: Pat
     assert caught.value.problems[0].what == "the resume: frozen, but moved: backbone.layer1.0.conv1.weight"
 
 
+def test_the_average_of_what_was_trained_before_it_froze_is_still_on_its_way(tmp_path: Path) -> None:
+    back = policy_back((none(NoOptions()), HEAD))
+    assert run(tmp_path, policy=back, ema=0.9).audit.report()["held"]
+
+
 def test_a_gradient_too_small_to_move_anything_is_no_violation(tmp_path: Path) -> None:
     loop = run(tmp_path, policy=FIRST, optim=OptimTable(use="sgd", lr=1e-12, weight_decay=0.0))
     assert loop.audit.report()["phases"][0]["silent"]

@@ -141,8 +141,9 @@ class Audit:
         self._check_bits(when)
         _refuse(_in_training(self._model, self._phase.plan), when, "to stay in eval mode, but in training mode", WOKEN)
         if self._average is not None:
-            now = digests(self._average, self.record.phase)
-            _refuse(moved(self.record.phase, now), when, "frozen, but its moving average moved")
+            # What an earlier phase trained is frozen now, and its average is still on the way there.
+            before = self.record.phase if self._phase is self._phases[0] else self.record.start
+            _refuse(moved(before, digests(self._average, before)), when, "frozen, but its moving average moved")
 
     def _check_bits(self, when: str) -> None:
         _refuse(moved(self.record.phase, digests(self._model, self.record.phase)), when, "frozen, but moved")
@@ -198,11 +199,12 @@ class Audit:
 
     def _check_agreement(self, step: int) -> None:
         """Only digests travel. One process has nothing to agree with."""
+        if len(self._gather(None)) == 1:
+            return
         ours = digests(self._model, (name for name, _ in self._model.named_parameters()))
-        if len(self._gather(None)) > 1:
-            everyone = self._gather(ours)
-            apart = [name for name in ours if any(theirs.get(name) != ours[name] for theirs in everyone)]
-            _refuse(apart, f"step {step}", "not the same in all processes", "wrap the model anew when a phase begins")
+        everyone = self._gather(ours)
+        apart = [name for name in ours if any(theirs.get(name) != ours[name] for theirs in everyone)]
+        _refuse(apart, f"step {step}", "not the same in all processes", "wrap the model anew when a phase begins")
 
 
 class _FirstStep:
