@@ -60,6 +60,7 @@ def test_efficientnet_lite0_from_real_imagenet_weights(zoo, root, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # 60,000 images: 270 s on two slow cores
 def test_the_pretraining_recipe_trains_on_the_real_set(zoo, root, tmp_path):
     if not Path("/usr/share/datasets/fashion-mnist").is_dir():
         pytest.skip("dataset-fashion-mnist is not installed")
