@@ -1,6 +1,6 @@
 """What the audit costs: its share of the whole time of `recipes/resnet50_cls.toml`.
 
-NOT RUN YET
+Not yet measured on a quiet machine.
 """
 
 import sys
