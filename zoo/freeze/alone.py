@@ -16,7 +16,7 @@ from torch import nn
 from zoo.errors import RunError, ZooError
 from zoo.freeze.digests import digests, moved
 from zoo.freeze.layout import make_layout, statistics
-from zoo.freeze.names import under
+from zoo.freeze.names import some, under
 from zoo.freeze.plan import BatchNormRule, ModeRule, Plan, Rules, make_plan
 from zoo.freeze.still import follow, is_held
 from zoo.registry import FreezePart, kinds, load_registry
@@ -74,12 +74,12 @@ def audited(model: nn.Module, may_stay: Sequence[str] = ()) -> Iterator[None]:
     broken = moved(before, digests(model, before))
     if broken:
         hint = "zoo.freeze.fix_batchnorm fixes statistics; a frozen parameter must have requires_grad=False throughout"
-        raise RunError(f"frozen, but moved: {_some(broken)}", hint=hint)
+        raise RunError(f"frozen, but moved: {some(broken)}", hint=hint)
     gone = set(moved(start, digests(model, start)))
     stayed = [name for name in trained if name not in gone and not any(fnmatchcase(name, glob) for glob in may_stay)]
     if stayed:
         hint = "give them to the optimiser, freeze them, or name them in may_stay"
-        raise RunError(f"to be trained, but not moved: {_some(stayed)}", hint=hint)
+        raise RunError(f"to be trained, but not moved: {some(stayed)}", hint=hint)
 
 
 def _named(name: str, options: dict[str, Any]) -> tuple[FreezePolicy, Adapter | None]:
@@ -110,7 +110,3 @@ def _frozen(model: nn.Module) -> list[str]:
     ]
     parameters = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     return [*parameters, *(name for name, _ in model.named_buffers() if name.rpartition(".")[0] in set(fixed))]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

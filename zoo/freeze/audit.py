@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from zoo.errors import RunError
 from zoo.freeze.digests import Digests, digests, moved
-from zoo.freeze.names import head_name, in_heads, under
+from zoo.freeze.names import head_name, in_heads, some, under
 from zoo.freeze.plan import Phase, Plan
 from zoo.registry.contracts import Layout
 
@@ -304,5 +304,4 @@ def _in_training(model: nn.Module, plan: Plan) -> list[str]:
 
 def _refuse(names: Sequence[str], when: str, what: str, hint: str = MOVED) -> None:
     if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise RunError(f"{when}: {what}: {shown}", where="[freeze]", hint=hint)
+        raise RunError(f"{when}: {what}: {some(names)}", where="[freeze]", hint=hint)

@@ -42,6 +42,11 @@ def find_prefixes(layout: Layout, prefixes: Sequence[str], key: str) -> list[str
     return found
 
 
+def some(names: Sequence[str]) -> str:
+    """Return the first five of the names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def longest(name: str, prefixes: Iterable[str]) -> str | None:
     """Return the longest of the prefixes that a name lies under, or None."""
     return max((prefix for prefix in prefixes if under(name, prefix)), key=len, default=None)

@@ -9,7 +9,7 @@ from torch import nn
 from zoo.errors import ZooError
 from zoo.freeze.decay import decayed
 from zoo.freeze.layout import can_track, statistics
-from zoo.freeze.names import in_heads, under
+from zoo.freeze.names import in_heads, some, under
 from zoo.registry.contracts import FreezePolicy, Layout, Rates
 
 BatchNormRule = Literal["fixed", "track", "auto"]
@@ -160,9 +160,8 @@ def _check_cover(names: Sequence[str], rates: Mapping[str, float | None]) -> Non
     foreign = [name for name in rates if name not in known]
     for what, listed in (("leaves out", missing), ("names what is not a parameter:", foreign)):
         if listed:
-            shown = ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
             raise ZooError(
-                f"the freeze policy {what} {shown}", where="[freeze]", hint="a policy covers every parameter"
+                f"the freeze policy {what} {some(listed)}", where="[freeze]", hint="a policy covers every parameter"
             )
     if not any(rates.values()):
         raise ZooError(

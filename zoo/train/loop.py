@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo.data import Batch, Mix, TrainBatches, ValBatches
@@ -92,7 +92,7 @@ class Loop:
         self.progress = Progress()
         self.total = job.run.epochs * job.train.steps_per_epoch
         self._route = Route(job.model, job.normalise, lambda images: images)
-        self._wrapped = job.strategy.wrap(job.model)
+        self._wrapped: nn.Module = job.model  # until a phase wraps what it trains
         self._ema = ModelEmaV3(job.model, decay=job.run.ema, foreach=True) if job.run.ema else None
         average = self._ema.module if self._ema else None
         self.audit = Audit(job.model, job.layout, job.phases, job.optimizer, average, job.strategy.gather)
