@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.train.tiny import make_model
-from zoo.devices.measure import Measured, choose_settings, describe, is_open
+from zoo.devices.measure import ROUNDS, Measured, choose_settings, count_rounds, describe, is_open
 from zoo.registry.contracts import DeviceSettings
 from zoo.train.model import Model
 
@@ -18,7 +18,7 @@ def choose(model: Model, **settings: Any) -> Measured:
     def loss(images: Tensor) -> Tensor:
         return model.loss(model(images), torch.zeros(len(images), dtype=torch.long)).mean()
 
-    return choose_settings(DeviceSettings(device="cpu", **settings), model.train(), loss, IMAGES)
+    return choose_settings(DeviceSettings(device="cpu", **settings), model.train(), loss, IMAGES, work=1000)
 
 
 def test_the_model_and_the_random_state_are_as_they_were() -> None:
@@ -43,6 +43,11 @@ def test_what_the_recipe_fixes_is_kept(precision: str, channels_last: bool) -> N
     assert measured.settings == DeviceSettings("cpu", measured.settings.precision, channels_last)
     assert len(measured.rates) == 1
     assert measured.rates[0][1] > 0
+
+
+@pytest.mark.parametrize(("work", "rounds"), [(0, 1), (1_120, 1), (1_919, 1), (1_920, 2), (2_560, 3), (10**7, ROUNDS)])
+def test_measuring_takes_no_more_than_a_twentieth_of_a_run_but_two_rounds(work: int, rounds: int) -> None:
+    assert count_rounds(work, 32) == rounds
 
 
 def test_the_fastest_is_taken_when_it_is_clearly_faster() -> None:

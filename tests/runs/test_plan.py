@@ -134,7 +134,7 @@ def test_the_whole_text_of_a_small_recipe(zoo, small, blind):
     assert lines[10] == "             after that the heads alone train: 1.5 MB + 0.7 MB of features"
     assert lines[11].startswith("memory       from epoch 3: ")
     assert lines[12].startswith("             weights 1.5 MB, gradients 1.2 MB, optimiser 2.5 MB, activations ")
-    assert lines[13].startswith("             a CPU process may hold up to 30 % more ")
+    assert lines[13].startswith("             a CPU process may hold up to 25 % more ")
     assert lines[14:] == [
         "checkpoint   4.0 MB (weights 1.5 MB, optimiser 2.5 MB); at most 3 are kept, 12.0 MB",
         "ledger       nothing is loaded: a random start from seed 0",

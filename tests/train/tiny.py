@@ -132,7 +132,7 @@ def make_job(
         directions=dict(directions or {"val/accuracy": "max", "val/loss": "min"}),
         layout=layout(backbone, model, run_table.epochs),
         phases=phases,
-        keep=can_keep(data_table.cache, data_table.augment, mix),
+        keep=can_keep(data_table),
         events=make_events(callbacks or {}),
         facts={"classes": ["a", "b", "c"]},
     )

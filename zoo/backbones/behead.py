@@ -63,12 +63,22 @@ def take_trunk(create: Create, create_headless: Callable[[], nn.Module], asked: 
     `create_headless` makes the trunk of architectures that do not end in one linear layer on pooled features.
     ZooError when the architecture cannot take images of the size asked for.
     """
+    if asked not in _FOUND:
+        _FOUND[asked] = _find(create, create_headless, asked)
+    layer, spec = _FOUND[asked]
+    return Trunk(behead(create(CLASSES), layer) if layer else create_headless(), spec, layer)
+
+
+_FOUND: dict[Asked, tuple[str | None, FeatureSpec]] = {}
+"""What was found out of architectures; a run builds its own twice."""
+
+
+def _find(create: Create, create_headless: Callable[[], nn.Module], asked: Asked) -> tuple[str | None, FeatureSpec]:
     with on_meta(), asked.refusing():
         native = create(CLASSES)
     layer = find_last_linear(native, asked)
     with on_meta():
-        spec = measure(behead(native, layer) if layer else create_headless(), asked)
-    return Trunk(behead(create(CLASSES), layer) if layer else create_headless(), spec, layer)
+        return layer, measure(behead(native, layer) if layer else create_headless(), asked)
 
 
 def probe(module: nn.Module, asked: Asked) -> Tensor:

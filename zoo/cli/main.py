@@ -1,6 +1,5 @@
 """`zoo`: the command, its verbs, and how failures end."""
 
-import gc
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -8,13 +7,24 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.cli import audit, check, evaluate, export, finetune, listing, plan, plugins, predict, schema, weights
+from zoo.cli import (
+    audit,
+    check,
+    evaluate,
+    export,
+    finetune,
+    listing,
+    plan,
+    plugins,
+    predict,
+    process,
+   
+    schema,
+    weights,
+)
 from zoo.cli.say import cut_short, say_error
 from zoo.cli.state import State
 from zoo.errors import EXIT_INTERRUPTED, ZooError
-
-GARBAGE = 50_000
-"""New objects after which Python looks for cycles; at its own 700 that takes 1.4 s of a short run."""
 
 
 class _Verbs(TyperGroup):
@@ -96,9 +106,9 @@ def _refused_by_click(error: Exception) -> int:
 
 def main() -> NoReturn:
     """Entry point of the `zoo` command. Output cut short by its reader (`zoo … | head`) is no failure."""
-    gc.set_threshold(GARBAGE)
+    process.settle()
     status = run()
     with cut_short():
         sys.stdout.flush()
-    gc.freeze()  # looking for garbage among torch's millions of objects on the way out takes 1.2 s
+    process.leave()
     sys.exit(status)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Line = tuple[str, str]
 NOTHING = "–"
 ALL_ANEW = "nothing is computed once: all of it trains"
-ALLOCATOR = "a CPU process may hold up to 30 % more under the C library's allocator; torch and the data come on top"
+ALLOCATOR = "a CPU process may hold up to 25 % more under the C library's allocator; torch and the data come on top"
 
 
 def head_lines(preview: "Preview") -> Iterator[Line]:

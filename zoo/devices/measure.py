@@ -16,6 +16,9 @@ ROUNDS = 3
 """Each times every candidate once, after a round that is not counted; the best of a candidate's times is taken, because
 other work on the machine only ever makes one slower."""
 
+SHARE = 0.05
+"""Of a run's images, the most that are computed for measuring: a short run has less to gain, and gets fewer rounds."""
+
 GAIN = 1.1
 """A setting further from plain fp32 is taken only when it is this much faster: less is noise."""
 
@@ -44,20 +47,27 @@ def is_open(settings: DeviceSettings) -> bool:
     return "auto" in (settings.precision, settings.channels_last)
 
 
-def choose_settings(settings: DeviceSettings, module: nn.Module, loss: Loss, images: Tensor) -> Measured:
+def choose_settings(settings: DeviceSettings, module: nn.Module, loss: Loss, images: Tensor, work: int) -> Measured:
     """Resolve every "auto" of `settings` by timing a training step of `module` on `images` (B, 3, H, W, float32).
 
-    The module, its buffers and the random state are left bit for bit as they were; its memory format may change.
+    `work` is how many images the run will compute. The module, its buffers and the random state are left bit for bit as
+    they were; its memory format may change.
     """
     candidates = _candidates(settings)
+    count = 1 + count_rounds(work, len(candidates) * len(images))
     with _unchanged(module):
-        rounds = [[_rate(candidate, module, loss, images) for candidate in candidates] for _ in range(1 + ROUNDS)]
+        rounds = [[_rate(candidate, module, loss, images) for candidate in candidates] for _ in range(count)]
     rates = [max(column) for column in zip(*rounds[1:], strict=True)]
     best = 0
     for index, rate in enumerate(rates):
         best = index if rate > GAIN * rates[best] else best
     named = zip((describe(candidate) for candidate in candidates), rates, strict=True)
     return Measured(candidates[best], tuple(named))
+
+
+def count_rounds(work: int, each: int) -> int:
+    """Return how many rounds of `each` images count, from 1 to `ROUNDS`, for a run of `work` images."""
+    return max(1, min(ROUNDS, int(SHARE * work) // each - 1))
 
 
 def _candidates(settings: DeviceSettings) -> list[DeviceSettings]:

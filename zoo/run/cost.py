@@ -6,7 +6,6 @@ from math import prod
 
 from torch.optim import Optimizer
 
-from zoo.data import Mix
 from zoo.freeze.frontier import find_frontier
 from zoo.freeze.plan import Phase
 from zoo.freeze.still import follow
@@ -125,8 +124,7 @@ def _features(
     recipe: Recipe, network: Network, phases: Sequence[Phase], size: tuple[int, int], images: int | None
 ) -> tuple[Features, ...]:
     layout, data = network.layout(recipe.run.epochs), recipe.data.common
-    mix = Mix(data.mixup, data.cutmix, 2)
-    keep = can_keep(data.cache, data.augment, mix)
+    keep = can_keep(data)
     why = "" if keep else 'data.cache = "off"' if data.cache != "auto" else "images change from epoch to epoch"
     found = []
     for phase in phases:

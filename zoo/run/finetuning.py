@@ -53,7 +53,7 @@ def finetune(
             network, ledger = steps.assemble(recipe, backbone, file, gathered)
             steps.check_exports(recipe, network, gathered.preprocess.spec)
             phases = steps.freeze(recipe, network)
-            recipe, strategy = steps.tune(recipe, strategy, network, gathered)
+            recipe, strategy = steps.tune(recipe, strategy, network, phases, gathered)
             optimizer = make_optimizer(recipe.optim, network.model, phases)
             folder = open_folder(out, recipe.run.name, resume=resume, overwrite=overwrite)
             log.open(folder.path / "log.txt")

@@ -14,6 +14,7 @@ from zoo.callbacks import make_events
 from zoo.data import Mix, Preprocess, TrainBatches, ValBatches, check_classes
 from zoo.devices.measure import choose_settings, describe, is_open
 from zoo.errors import RunError
+from zoo.freeze.frontier import find_frontier
 from zoo.freeze.plan import Phase, Rules, make_phases
 from zoo.freeze.still import follow
 from zoo.recipe import Recipe
@@ -134,7 +135,9 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:.2f}" if count >= 10_000 else f"{count / 1e6:.2g}"
 
 
-def tune(recipe: Recipe, strategy: Strategy, network: Network, gathered: Gathered) -> tuple[Recipe, Strategy]:
+def tune(
+    recipe: Recipe, strategy: Strategy, network: Network, phases: tuple[Phase, ...], gathered: Gathered
+) -> tuple[Recipe, Strategy]:
     """Place the model; where the recipe says "auto", first measure which settings are fast, and write them into it."""
     settings, model = strategy.settings, network.model
     if is_open(settings):
@@ -145,7 +148,8 @@ def tune(recipe: Recipe, strategy: Strategy, network: Network, gathered: Gathere
         def loss(images: Tensor) -> Tensor:
             return model.loss(model(images), target.to(images.device)).mean()
 
-        measured = choose_settings(settings, model.train(), loss, images)
+        work = _images_to_compute(recipe, network, phases, gathered)
+        measured = choose_settings(settings, model.train(), loss, images, work)
         settings = measured.settings
         recipe = recipe.with_device(precision=settings.precision, channels_last=settings.channels_last)
         strategy = place(recipe)
@@ -154,6 +158,13 @@ def tune(recipe: Recipe, strategy: Strategy, network: Network, gathered: Gathere
         tell("device", f"{strategy.device}, {describe(settings)}")
     strategy.place(model)
     return recipe, strategy
+
+
+def _images_to_compute(recipe: Recipe, network: Network, phases: tuple[Phase, ...], gathered: Gathered) -> int:
+    """How many images the run puts through the backbone: each once where features are kept throughout."""
+    layout, epochs = network.layout(recipe.run.epochs), recipe.run.epochs
+    once = can_keep(recipe.data.common) and all(find_frontier(layout, phase.plan).whole for phase in phases)
+    return (gathered.train.images + gathered.val.images) * (1 if once else epochs)
 
 
 def write_facts(
@@ -202,7 +213,7 @@ def prepare(
             directions=recipe.directions(),
             layout=network.layout(recipe.run.epochs),
             phases=phases,
-            keep=can_keep(data.cache, data.augment, mix),
+            keep=can_keep(data),
             events=make_events(callbacks),
             tell=tell,
             facts=facts(network, gathered, file),

@@ -5,7 +5,7 @@ choice of kernels, what autocast casts and what autograd keeps are torch's own d
 Every storage is counted when an operation makes it and given back when its last reference goes.
 
 Not counted: what a kernel uses inside (copies in oneDNN's or cuDNN's own layout), what the allocator keeps of freed
-blocks (with glibc 10 to 28 % more, see `benchmarks/memory.py`), the libraries, the loader's waiting batches, and the
+blocks (with glibc 10 to 20 % more, see `benchmarks/memory.py`), the libraries, the loader's waiting batches, and the
 moving average (once more the weights).
 """
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zoo.data import Batch, Key, Mix, Sample, TrainBatches, ValBatches
+from zoo.data import Batch, Key, Sample, TrainBatches, ValBatches
 from zoo.freeze.frontier import Frontier
+from zoo.recipe.schema import DataTable
 from zoo.registry.contracts import Strategy
 from zoo.train.model import Model
 
@@ -98,9 +99,9 @@ def find_route(
     return Route(model.heads, _as_is, _as_is, kept, kept_val), _describe(kept, kept_val)
 
 
-def can_keep(cache: str, augment: str, mix: Mix) -> bool:
+def can_keep(table: DataTable) -> bool:
     """Return whether keeping is wanted and an image is the same in every epoch."""
-    return cache == "auto" and augment == "none" and not mix.active
+    return table.cache == "auto" and table.augment == "none" and not table.mixup and not table.cutmix
 
 
 def _first(batch: Batch, features: Callable[[Batch], Batch], images: int) -> tuple[Batch, str]:
