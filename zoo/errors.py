@@ -7,6 +7,7 @@ zoo or of a plugin (a traceback, exit status 1).
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from signal import SIGINT
 
 EXIT_FAULT = 1
 EXIT_REFUSED = 2
@@ -74,9 +75,11 @@ class RunError(ZooError):
 
 
 class Interrupted(ZooError):  # noqa: N818  it ends a run as asked, it is no error
-    """The user stopped the run; a checkpoint was written."""
+    """A signal stopped the run, SIGINT unless another `number` is given; a checkpoint was written."""
 
-    exit_code = EXIT_INTERRUPTED
+    def __init__(self, what: str, where: str = "", hint: str = "", number: int = SIGINT) -> None:
+        super().__init__(what, where, hint)
+        self.exit_code = 128 + number
 
 
 def nearest(word: str, known: Iterable[str], most: int = 3) -> str:

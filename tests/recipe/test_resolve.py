@@ -148,10 +148,22 @@ def test_several_heads_have_names_of_their_own(read):
             "device.device = 'cuda:x': string should match pattern '^(auto|cpu|mps|cuda(:\\d+)?)$'",
         ),
         ("weights.rename=[['(', 'a']]", "[weights] has no key 'rename'"),
+        *[
+            (
+                f"checkpoint.every={value}",
+                f'checkpoint.every = {shown}: give "epoch", a number of steps (200), or minutes ("10m")',
+            )
+            for value, shown in [("0", "0"), ("true", "True"), ("0m", "'0m'"), ("10s", "'10s'"), ("1.5", "1.5")]
+        ],
     ],
 )
 def test_single_refusals(read, setting, what):
     assert [problem.what for problem in refusal(read, SMALL, setting)] == [what]
+
+
+@pytest.mark.parametrize("every", ["epoch", 200, "10m"])
+def test_how_often_a_checkpoint_is_kept(read, every):
+    assert read(SMALL, f"checkpoint.every={every}").checkpoint.every == every
 
 
 def test_a_rename_rule_compiles(read):

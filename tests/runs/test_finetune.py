@@ -29,7 +29,7 @@ def test_a_run_leaves_its_folder(run):
     folder, out = run
     assert {entry.name for entry in folder.iterdir()} == {
         "recipe.toml", "environment.json", "load.json", "audit.json", "classes.txt", "metrics.jsonl", "checkpoints",
-        "export", "log.txt",
+        "export", "log.txt", ".lock",
     }  # fmt: skip
     assert (folder / "classes.txt").read_text() == "above\nbelow\n"
     assert [(line["epoch"], line["step"]) for line in lines(folder / "metrics.jsonl")] == [(1, 4), (2, 8)]

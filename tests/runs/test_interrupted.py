@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 def start(recipe, out, *arguments):
     command = [sys.executable, "-m", "zoo", "finetune", str(recipe), "--out", str(out), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for(path, seconds=120):
@@ -24,6 +25,18 @@ def wait_for(path, seconds=120):
             return
         time.sleep(0.02)
     raise TimeoutError(path)
+
+
+def wait_for_the_end_of(group, seconds=10):
+    """Of every process in a group: the loader's end with the run."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(group)
 
 
 def tensors(folder):
@@ -49,16 +62,21 @@ def uninterrupted(zoo, recipe, tmp_path):
     return tmp_path / "whole"
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_the_rest_is_the_same_run(zoo, recipe, tmp_path, uninterrupted):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_says_how_to_go_on_and_the_rest_is_the_same_run(
+    zoo, recipe, tmp_path, uninterrupted, number, status
+):
+    """It reaches the whole group, loader processes included, as from a terminal or Slurm."""
     out = tmp_path / "cut"
-    process = start(recipe, out, *SETS)
+    process = start(recipe, out, *SETS, "--set", "data.workers=2")
     wait_for(out / "checkpoints" / "index.json")
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert err.startswith("error: stopped after step ")
-    command = f"zoo finetune {out}/recipe.toml --out {out} --resume"
+    command = f"zoo finetune --resume {out}"
     assert err.endswith(f"  mend:  {command}\n")
+    assert len(err.splitlines()) == 2
     assert len((out / "metrics.jsonl").read_text().splitlines()) < 40
     assert zoo(*command.split()[1:])[0] == 0
     assert_same_run(uninterrupted, out)
@@ -66,12 +84,13 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_rest_is_the_same_run(zoo, recipe
 
 def test_kill_9_costs_at_most_an_epoch_and_the_rest_is_the_same_run(zoo, recipe, tmp_path, uninterrupted):
     out = tmp_path / "killed"
-    process = start(recipe, out, *SETS)
+    process = start(recipe, out, *SETS, "--set", "data.workers=2")
     wait_for(out / "checkpoints" / "index.json")
     time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)
-    assert zoo("finetune", recipe, "--out", out, "--resume", *SETS)[0] == 0
+    wait_for_the_end_of(process.pid)
+    assert zoo("finetune", "--resume", out)[0] == 0
     assert_same_run(uninterrupted, out)
 
 
@@ -88,3 +107,30 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(zoo, recipe, tmp_path):
     again = tensors(out)
     assert [name for name in whole if not torch.equal(whole[name], again[name])] == []
     assert json.loads((newest / "state.json").read_text())["progress"]["epoch"] == 2
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_goes_on(zoo, recipe, tmp_path):
+    out = tmp_path / "run"
+    process = start(recipe, out, "--set", "run.epochs=400")
+    wait_for(out / "checkpoints" / "index.json")
+    for arguments in ([], ["--resume"], ["--overwrite"]):
+        status, said, err = zoo("finetune", recipe, "--out", out, *arguments)
+        assert (status, said) == (2, "")
+        assert re.fullmatch(
+            rf"error: a run is going on in '{out}': process {process.pid} on \S+ since [\d-]+ [\d:]+\n"
+            r"  mend:  wait for it or stop it, or choose another folder with --out\n",
+            err,
+        )
+    process.kill()
+    process.communicate()
+    assert zoo("finetune", recipe, "--out", out, "--overwrite")[0] == 0
+
+
+def test_a_run_killed_before_its_first_step_is_started_by_a_resume(zoo, recipe, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in (".lock", "environment.json", ".recipe.toml.x1y2"):
+        (out / name).touch()
+    assert zoo("finetune", recipe, "--out", out, "--resume")[0] == 0
+    assert not (out / ".recipe.toml.x1y2").exists()
+    assert zoo("finetune", recipe, "--out", out, "--resume")[0] == 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import RunError
-from zoo.train.checkpoint import Checkpoints, damage, read
+from zoo.train.checkpoint import Checkpoints, damage, is_due, read
 
 STATE = {"progress": {"step": 3, "loss_sum": 0.1}, "name": "größe"}
 
@@ -198,3 +198,31 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         f"cannot save step-00000001: [Errno 17] File exists: '{folder}'\n"
         f"  where: {folder}\n  mend:  mend this, then go on with --resume"
     )
+
+
+@pytest.mark.parametrize(
+    ("every", "step", "seconds", "due"),
+    [
+        ("epoch", 7, 1e9, False),
+        (3, 6, 0.0, True),
+        (3, 7, 1e9, False),
+        ("10m", 7, 599.9, False),
+        ("10m", 7, 600.0, True),
+    ],
+)
+def test_a_checkpoint_is_due_by_steps_or_minutes(every: int | str, step: int, seconds: float, due: bool) -> None:
+    assert is_due(every, step, seconds) is due
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "ema.safetensors", "state.json"])
+@pytest.mark.parametrize("eighths", range(8))
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path, file: str, eighths: int) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    before = checkpoints.save(3, tensors(), STATE, best=False)
+    cut = checkpoints.save(6, tensors(2.0), STATE, best=False) / file
+    content = cut.read_bytes()
+    cut.write_bytes(content[: len(content) * eighths // 8])
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.path == before
+    assert [fault.partition(":")[0] for fault in checkpoints.damaged()] == ["step-00000006"]

@@ -144,7 +144,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, step: int) -> No
     with pytest.raises(Interrupted) as caught:
         cut.fit()
     path = tmp_path / "cut" / "checkpoints" / f"step-{step:08d}"
-    assert str(caught.value) == f"stopped after step {step}, saved in {path}\n  mend:  zoo finetune … --resume"
+    assert str(caught.value) == f"stopped after step {step}, saved in {path}\n  mend:  zoo finetune --resume RUN"
     assert watcher.ended is not None
     assert watcher.ended.reason == "interrupted"
     assert len(watcher.steps) == step

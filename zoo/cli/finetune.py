@@ -18,11 +18,12 @@ SetOption = Annotated[
 def finetune(
     context: typer.Context,
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A TOML recipe, or RUN/recipe.toml to repeat a run.")
+        Path,
+        typer.Argument(metavar="RECIPE", help="A TOML recipe, or RUN/recipe.toml to repeat a run; with --resume, RUN."),
     ],
     settings: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. [default: a new one below runs/]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run RUN, or with the one in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")] = False,
     verbose: Annotated[
@@ -36,6 +37,8 @@ def finetune(
     """
     from zoo.recipe import load_recipe
 
+    if resume and out is None and recipe.is_dir():
+        recipe, out = recipe / "recipe.toml", recipe
     state: State = context.obj
     registry = state.registry()
     resolved = load_recipe(recipe, registry, settings or [])

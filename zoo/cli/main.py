@@ -18,7 +18,7 @@ from zoo.cli import (
     plugins,
     predict,
     process,
-   
+    prove,
     schema,
     weights,
 )
@@ -52,6 +52,7 @@ app.command("schema")(schema.schema)
 app.command("export")(export.export)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
+app.command("prove")(prove.prove)
 app.command("predict")(predict.predict)
 app.add_typer(weights.app, name="weights")
 

@@ -1,7 +1,10 @@
 """One set of loader processes: lists of keys in, batches out, and a note of every image that cannot be decoded."""
 
+import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,9 +140,31 @@ def stack(samples: Sequence[Sample]) -> Batch:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process ends its workers itself, without their tracebacks.
-    # (One thread a worker: torch sets that.)
+    """Leave stopping to the main process: Ctrl-C reaches the whole process group, and Slurm's SIGTERM every process.
+
+    (One thread a worker: torch sets that.)
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # macOS and Windows do not say who sends a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in this thread and those that it starts
+        threading.Thread(target=_obey_the_parent, daemon=True).start()
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """torch looks whether a worker has been given to another process: from a fork server it never is."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
+
+
+def _obey_the_parent() -> None:
+    """End on a SIGTERM of the main process, which ends its workers so, and on nobody else's."""
+    parent = multiprocessing.parent_process()
+    while parent is not None:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent.pid:
+            os._exit(0)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The recipe's fixed tables: what every run has, and the keys that every part of a kind takes beside its own."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 FORMAT = 1
 
@@ -109,11 +110,22 @@ Schedule = Annotated[
 ]
 
 
+_MINUTES = r"^[1-9]\d*m$"
+_OFTEN = {"anyOf": [{"const": "epoch"}, {"type": "integer", "minimum": 1}, {"type": "string", "pattern": _MINUTES}]}
+
+
+def _often(value: Any) -> Any:
+    steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if steps or value == "epoch" or (isinstance(value, str) and re.match(_MINUTES, value)):
+        return value
+    raise ValueError('give "epoch", a number of steps (200), or minutes ("10m")')
+
+
 class CheckpointTable(Table):
     """`[checkpoint]`: how often, and how many are kept beside the best."""
 
-    every: Literal["epoch"] | Annotated[int, Field(ge=1)] = "epoch"
-    """"epoch", or a number of optimiser steps (an epoch's end is always saved)."""
+    every: Annotated[int | str, BeforeValidator(_often), WithJsonSchema(_OFTEN)] = "epoch"
+    """"epoch", a number of optimiser steps, or minutes ("10m"). An epoch's end is always saved."""
     keep: int = Field(2, ge=1)
     """The newest ones that stay; the best one always does."""
 

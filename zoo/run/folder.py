@@ -6,7 +6,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 from zoo.errors import RunError
 from zoo.files import write_text
+from zoo.run.lock import NAME as LOCK
+from zoo.run.lock import check_free, locked
 
 PARTS = (
     "recipe.toml",
@@ -86,30 +89,46 @@ def check_folder(out: Path | None, *, resume: bool = False, overwrite: bool = Fa
     """Refuse a folder that a run cannot use, before any work is done; nothing is changed.
 
     RunError: `out` is used and neither `resume` nor `overwrite` is given, or holds what is not a run's; or there is
-    nothing to resume; or both are given.
+    nothing to resume; or both are given; or a run is going on there.
     """
     if resume and overwrite:
         raise RunError("--resume goes on with a run and --overwrite removes it", hint="leave out one of them")
     if out is None:
         if resume or overwrite:
             raise RunError("which run? --resume and --overwrite need its folder", hint="add --out RUN")
-    elif resume:
-        if not RunFolder(out).is_used():
+        return
+    check_free(out)
+    if resume:
+        if not RunFolder(out).is_used() and not is_stub(out):
             raise RunError(f"there is no run in {str(out)!r} to resume", hint="leave out --resume to start one")
     elif out.exists():
         _check_entries(out, overwrite)
 
 
-def open_folder(out: Path | None, name: str, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
-    """Return the folder for a run called `name`: `out`, or a new one below `runs/`. RunError: see `check_folder`."""
+@contextmanager
+def open_folder(out: Path | None, name: str, *, resume: bool = False, overwrite: bool = False) -> Iterator[RunFolder]:
+    """Give the folder for a run called `name`: `out`, or a new one below `runs/`; no other run can open it meanwhile.
+
+    RunError: see `check_folder`.
+    """
     check_folder(out, resume=resume, overwrite=overwrite)
-    if out is None:
-        return _new_folder(Path("runs"), name)
-    _mkdir(out)
-    if overwrite:
-        for entry in [out / name for name in PARTS]:
+    path = _new_folder(Path("runs"), name) if out is None else out
+    _mkdir(path)
+    with locked(path):
+        for entry in [*_drafts(path), *([path / name for name in PARTS] if overwrite else [])]:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-    return RunFolder(out)
+        yield RunFolder(path)
+
+
+def is_stub(path: Path) -> bool:
+    """Return whether a run was started in the folder `path` and killed before its first step."""
+    return (path / LOCK).exists() and not RunFolder(path).is_used() and not RunFolder(path).checkpoints.exists()
+
+
+def _drafts(path: Path) -> list[Path]:
+    """What a killed process had not finished writing."""
+    inside = [path / "checkpoints", path / "export"]
+    return [found for name in PARTS for found in path.glob(f".{name}.*")] + [f for d in inside for f in d.glob(".*")]
 
 
 def existing_folder(path: Path) -> RunFolder:
@@ -122,7 +141,7 @@ def existing_folder(path: Path) -> RunFolder:
     return folder
 
 
-def _new_folder(parent: Path, name: str) -> RunFolder:
+def _new_folder(parent: Path, name: str) -> Path:
     """mkdir decides who has a name: two runs started at once get two folders."""
     _mkdir(parent)
     for number in range(1, 100_000):
@@ -134,7 +153,7 @@ def _new_folder(parent: Path, name: str) -> RunFolder:
                 continue
             except OSError as error:
                 raise _cannot_make(path, error) from error
-            return RunFolder(path)
+            return path
     raise RunError(f"{parent} is full of runs called {name!r}", hint="choose another run.name, or remove some")
 
 
@@ -152,7 +171,7 @@ def _cannot_make(path: Path, error: OSError) -> RunError:
 def _check_entries(path: Path, overwrite: bool) -> None:
     if not path.is_dir():
         raise RunError(f"{str(path)!r} is a file", hint="choose another folder with --out")
-    present = sorted(entry.name for entry in path.iterdir())
+    present = sorted(entry.name for entry in {*path.iterdir()} - {path / LOCK, *_drafts(path)})
     foreign = [name for name in present if name not in PARTS]
     if foreign:
         what = f"{str(path)!r} holds what is not a run's: {', '.join(foreign[:5])}"

@@ -217,7 +217,7 @@ def prepare(
             events=make_events(callbacks),
             tell=tell,
             facts=facts(network, gathered, file),
-            resume_command=shlex.join(["zoo", "finetune", str(folder.recipe), "--out", str(folder.path), "--resume"]),
+            resume_command=shlex.join(["zoo", "finetune", "--resume", str(folder.path)]),
         )
     )
 

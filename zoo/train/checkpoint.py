@@ -32,6 +32,13 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
+def is_due(every: int | str, step: int, seconds: float) -> bool:
+    """Return whether a checkpoint is due after `step`, `seconds` after the last; `every` is as in `[checkpoint]`."""
+    if isinstance(every, int):
+        return step % every == 0
+    return every != "epoch" and seconds >= 60 * int(every.removesuffix("m"))
+
+
 class Checkpoints:
     """The checkpoints of a run, in `folder`: the newest `keep` and the best one stay."""
 

@@ -1,13 +1,11 @@
 """The training loop. Precision, device and distribution live behind the strategy; no step waits for the device."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import isnan
 from pathlib import Path
-from time import perf_counter
-from types import FrameType
+from signal import SIGINT
+from time import monotonic, perf_counter
 from typing import Any
 
 import torch
@@ -26,7 +24,7 @@ from zoo.registry.contracts import Layout, Strategy
 from zoo.registry.events import CheckpointSaved, EpochStarted, Evaluated, RunEnded, RunStarted, StepEnded
 from zoo.registry.parts import Direction
 from zoo.seeds import derive
-from zoo.train.checkpoint import Checkpoint, Checkpoints
+from zoo.train.checkpoint import Checkpoint, Checkpoints, is_due
 from zoo.train.evaluate import evaluate
 from zoo.train.late import LateLoss, check_finite
 from zoo.train.model import Model
@@ -34,6 +32,7 @@ from zoo.train.optim import enter, set_rate
 from zoo.train.optim_state import load_optimizer, optimizer_numbers, optimizer_tensors
 from zoo.train.route import Route, find_route
 from zoo.train.schedule import factor
+from zoo.train.stop import StopRequest
 from zoo.train.watch import Watch
 
 
@@ -66,7 +65,7 @@ class Job:
     """What travels with the weights in every checkpoint."""
     tell: Callable[[str, str], None] = lambda label, text: None
     """Takes what there is to say while it runs: what it is about, and a line."""
-    resume_command: str = "zoo finetune … --resume"
+    resume_command: str = "zoo finetune --resume RUN"
 
 
 @dataclass
@@ -101,7 +100,8 @@ class Loop:
         self._resumed = False
         self._losses = LateLoss()
         self._sum = torch.zeros((), dtype=torch.float32, device=job.strategy.device)
-        self._stop = _StopRequest()
+        self._stop = StopRequest()
+        self._saved = monotonic()
 
     @property
     def evaluated(self) -> Model:
@@ -112,7 +112,7 @@ class Loop:
     def fit(self) -> RunEnded:
         """Train to the last epoch, or until a callback gives a reason to stop; return how it ended.
 
-        RunError: the loss is not finite, or a checkpoint cannot be written. Interrupted: SIGINT, after a checkpoint.
+        RunError: the loss is not finite, or a checkpoint cannot be written. Interrupted: a signal, after a checkpoint.
         """
         started = perf_counter()
         reason = "finished"
@@ -225,16 +225,16 @@ class Loop:
         return loss.detach()
 
     def _after_step(self) -> None:
-        every = self.job.checkpoint.every
         if self._stop.asked:
             self._losses.drain()
             raise self._interrupted(self._save())
-        if every != "epoch" and self.progress.step % every == 0:
+        if is_due(self.job.checkpoint.every, self.progress.step, monotonic() - self._saved):
             self._losses.drain()
             self._save()
 
     def _interrupted(self, path: Path) -> Interrupted:
-        return Interrupted(f"stopped after step {self.progress.step}, saved in {path}", hint=self.job.resume_command)
+        what = f"stopped after step {self.progress.step}, saved in {path}"
+        return Interrupted(what, hint=self.job.resume_command, number=self._stop.signal or SIGINT)
 
     def _evaluate(self, epoch: int) -> Path:
         job, progress = self.job, self.progress
@@ -282,6 +282,7 @@ class Loop:
         if self._ema:
             tensors["ema"] = self._ema.module.state_dict()
         path = job.checkpoints.save(self.progress.step, tensors, self._state(), best)
+        self._saved = monotonic()
         job.events.checkpoint_saved(event=CheckpointSaved(path, self.progress.step))
         return path
 
@@ -338,27 +339,3 @@ def count_pieces(images: int, batch_size: int, accumulate: int) -> int:
     micro = -(-batch_size // accumulate)
     pieces = -(-images // micro)
     return pieces if micro == 1 else min(pieces, max(1, images // 2))
-
-
-class _StopRequest:
-    """The first Ctrl-C asks for a stop after the step; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    @contextmanager
-    def listen(self) -> Iterator[None]:
-        try:
-            before = signal.signal(signal.SIGINT, self._ask)
-        except ValueError:  # not the main thread: whoever runs us there handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True

@@ -1,0 +1,66 @@
+"""kill -9 at random moments, and every file as in the whole run. Real processes."""
+
+import pytest
+
+from zoo.run import prove as proving
+from zoo.run.prove import compare, prove
+
+SETS = ["run.epochs=12", "run.ema=0.9", "head.dropout=0.2", "data.augment=standard"]
+BUSY = [*SETS, "run.accumulate=2", "checkpoint.every=1", "data.workers=2"]
+THAW = [*SETS, 'freeze={use="gradual", thaw={"layer4"=2, "layer3"=5}, bn="auto"}']
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("sets", [BUSY, THAW], ids=["workers, accumulation, a checkpoint a step", "across thaws"])
+def test_twenty_kills_change_nothing(recipe, tmp_path, sets, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    proof = prove(recipe, tmp_path / "proof", 20, sets)
+    assert proof.different == ()
+    assert len(proof.kills) == 20
+    assert any(kill.stood for kill in proof.kills)
+
+
+def test_the_command_says_what_differs(zoo, recipe, monkeypatch):
+    monkeypatch.setattr(proving, "_killed", lambda *_: iter([proving.Kill(1, 0.5, "")]))
+    monkeypatch.setattr(proving, "compare", lambda whole, out: ["metrics.jsonl"])
+    status, said, err = zoo("prove", recipe, "--kills", "1", "--out", "proof", "--set", "run.epochs=1")
+    lines = said.splitlines()
+    assert lines[0].startswith("whole        proof/whole, ")
+    assert lines[1:] == [
+        "killed       1 of 1, 0.5 s after its start: no checkpoint yet",
+        "compared     killed-1: metrics.jsonl differ",
+    ]
+    assert (status, err) == (
+        2,
+        "error: a resumed run is another run: killed-1/metrics.jsonl differ from proof/whole\n"
+        "  mend:  look for what depends on the time or on random numbers without a seed: a plugin?\n",
+    )
+
+
+def test_a_recipe_that_fails_by_itself_is_no_proof(zoo, recipe, photos):
+    (photos / "train/above/03.png").write_bytes(b"no image")
+    status, said, err = zoo("prove", recipe, "--out", "proof")
+    assert (status, said, err) == (
+        2,
+        "",
+        "error: the run in 'proof/whole' ended with status 1: "
+        "image 'train/above/03.png' cannot be used: it is in no image format that Pillow reads\n"
+        "  mend:  make it run by itself first\n",
+    )
+    assert zoo("prove", recipe, "--out", "proof")[1:] == (
+        "",
+        "error: 'proof' is not empty\n  mend:  choose another folder with --out\n",
+    )
+
+
+def test_compare_finds_what_differs_and_what_is_only_on_one_side(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "export").mkdir(parents=True)
+        for file in ("metrics.jsonl", "log.txt", "export/model.bin"):
+            (tmp_path / name / file).write_text("same")
+    assert compare(tmp_path / "one", tmp_path / "two") == []
+    (tmp_path / "one/log.txt").write_text("at another time")
+    (tmp_path / "one/export/model.bin").write_text("other")
+    (tmp_path / "two/.metrics.jsonl.x").write_text("a draft")
+    assert compare(tmp_path / "one", tmp_path / "two") == [".metrics.jsonl.x", "export/model.bin"]
