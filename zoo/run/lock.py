@@ -55,7 +55,7 @@ def _take(file: FileIO, folder: Path) -> None:
     if fcntl is None:
         return
     try:
-        # A record lock: unlike flock's it is not passed on to loader processes, which outlive a killed run for seconds.
+        # A record lock: unlike flock's it is not passed on to loader processes, which may outlive a killed run.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         file.seek(0)

@@ -133,7 +133,7 @@ def _said(out: Path) -> Path:
 
 def _start(recipe: Path, out: Path, settings: Sequence[str] = ()) -> BaseProcess:
     """Start or resume a run in a process of its own, which says nothing."""
-    resume = out.exists()
+    resume = (out / LOCK).exists()
     process = _context().Process(target=_run, args=(str(recipe), str(out), tuple(settings), resume))
     process.start()
     return process
