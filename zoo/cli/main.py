@@ -1,6 +1,5 @@
 """`zoo`: the command, its verbs, and how failures end."""
 
-import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,7 +21,7 @@ from zoo.cli import (
     schema,
     weights,
 )
-from zoo.cli.say import cut_short, say_error
+from zoo.cli.say import say_error
 from zoo.cli.state import State
 from zoo.errors import EXIT_INTERRUPTED, ZooError
 
@@ -108,8 +107,4 @@ def _refused_by_click(error: Exception) -> int:
 def main() -> NoReturn:
     """Entry point of the `zoo` command. Output cut short by its reader (`zoo … | head`) is no failure."""
     process.settle()
-    status = run()
-    with cut_short():
-        sys.stdout.flush()
-    process.leave()
-    sys.exit(status)
+    process.leave(run())

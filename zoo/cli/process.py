@@ -1,9 +1,15 @@
 """What the `zoo` process asks of Python's collector and of the C library: measured, and never part of a result."""
 
+import atexit
 import ctypes
 import gc
 import os
 import sys
+import threading
+from contextlib import suppress
+from typing import NoReturn
+
+from zoo.cli.say import cut_short
 
 GARBAGE = 50_000
 """New objects after which Python looks for cycles; at its own 700 that takes 1.4 s of a short run."""
@@ -24,6 +30,17 @@ def settle() -> None:
             mallopt(number, value)
 
 
-def leave() -> None:
-    """Do not look for garbage on the way out: among torch's millions of objects that takes 1.2 s."""
-    gc.freeze()
+def leave(status: int) -> NoReturn:
+    """End the process as Python does, threads and exit handlers first, but leave its memory to the system.
+
+    Taking torch's millions of objects apart, garbage or not, takes a third of a second.
+    """
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    with cut_short():
+        sys.stdout.flush()
+    with suppress(BrokenPipeError):
+        sys.stderr.flush()
+    os._exit(status)
