@@ -113,24 +113,26 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_goes_on(zoo, reci
     out = tmp_path / "run"
     process = start(recipe, out, "--set", "run.epochs=400")
     wait_for(out / "checkpoints" / "index.json")
-    for arguments in ([], ["--resume"], ["--overwrite"]):
-        status, said, err = zoo("finetune", recipe, "--out", out, *arguments)
+    refused = [zoo("finetune", recipe, "--out", out, *how) for how in ([], ["--resume"], ["--overwrite"])]
+    process.kill()
+    process.communicate()
+    for status, said, err in refused:
         assert (status, said) == (2, "")
         assert re.fullmatch(
             rf"error: a run is going on in '{out}': process {process.pid} on \S+ since [\d-]+ [\d:]+\n"
             r"  mend:  wait for it or stop it, or choose another folder with --out\n",
             err,
         )
-    process.kill()
-    process.communicate()
     assert zoo("finetune", recipe, "--out", out, "--overwrite")[0] == 0
 
 
 def test_a_run_killed_before_its_first_step_is_started_by_a_resume(zoo, recipe, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
-    for name in (".lock", "environment.json", ".recipe.toml.x1y2"):
+    for name in (".lock", "environment.json", ".recipe.toml.x1y2z3w4"):
         (out / name).touch()
     assert zoo("finetune", recipe, "--out", out, "--resume")[0] == 0
-    assert not (out / ".recipe.toml.x1y2").exists()
+    assert not (out / ".recipe.toml.x1y2z3w4").exists()
+    (out / ".recipe.toml.swp").touch()  # an editor's
     assert zoo("finetune", recipe, "--out", out, "--resume")[0] == 0
+    assert (out / ".recipe.toml.swp").exists()

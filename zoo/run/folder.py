@@ -16,7 +16,7 @@ from typing import Any
 from zoo.errors import RunError
 from zoo.files import write_text
 from zoo.run.lock import NAME as LOCK
-from zoo.run.lock import check_free, locked
+from zoo.run.lock import cannot_write, check_free, locked
 
 PARTS = (
     "recipe.toml",
@@ -81,8 +81,7 @@ class RunFolder:
         try:
             write_text(self.path / name, text)
         except OSError as error:
-            hint = "make room or mend this, or choose another folder with --out"
-            raise RunError(f"cannot write {name}: {error.strerror}", where=str(self.path), hint=hint) from error
+            raise cannot_write(self.path, name, error) from error
 
 
 def check_folder(out: Path | None, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -126,9 +125,11 @@ def is_stub(path: Path) -> bool:
 
 
 def _drafts(path: Path) -> list[Path]:
-    """What a killed process had not finished writing."""
+    """What a killed process had not finished writing: in `path` only names as `mkstemp` makes them are zoo's."""
     inside = [path / "checkpoints", path / "export"]
-    return [found for name in PARTS for found in path.glob(f".{name}.*")] + [f for d in inside for f in d.glob(".*")]
+    return [found for name in PARTS for found in path.glob(f".{name}.????????")] + [
+        found for folder in inside for found in folder.glob(".*")
+    ]
 
 
 def existing_folder(path: Path) -> RunFolder:

@@ -38,8 +38,13 @@ def _open(folder: Path) -> FileIO:
     try:
         return (folder / NAME).open("ab+", buffering=0)
     except OSError as error:
-        hint = "make room or mend this, or choose another folder with --out"
-        raise RunError(f"cannot write {NAME}: {error.strerror}", where=str(folder), hint=hint) from error
+        raise cannot_write(folder, NAME, error) from error
+
+
+def cannot_write(folder: Path, name: str, error: OSError) -> RunError:
+    """Return the refusal of a run's folder in which the file `name` cannot be written."""
+    hint = "make room or mend this, or choose another folder with --out"
+    return RunError(f"cannot write {name}: {error.strerror}", where=str(folder), hint=hint)
 
 
 def check_free(folder: Path) -> None:
