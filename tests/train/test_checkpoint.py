@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, damage noticed, a full disk survived."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,29 @@ def test_the_newest_ones_and_the_best_one_stay(tmp_path: Path) -> None:
     checkpoints.save(7, tensors(), STATE, best=True)
     assert [path.name for path in checkpoints.paths()] == ["step-00000006", "step-00000007"]
     assert names(tmp_path) == ["index.json", "step-00000006", "step-00000007"]
+
+
+def test_a_kill_while_old_ones_go_leaves_no_half_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next process finds each checkpoint whole or gone, and sweeps: the run's last save may have been its last."""
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, tensors(), STATE, best=False)
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", half_removed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(2, tensors(), STATE, best=False)
+    again = Checkpoints(tmp_path, keep=1)
+    newest = again.newest()
+    assert newest is not None
+    assert ([path.name for path in again.paths()], again.damaged()) == (["step-00000002"], [])
+    assert names(tmp_path) == [".step-00000001.old", "step-00000002"]
+    again.prune(newest.path)
+    assert names(tmp_path) == ["step-00000002"]
+
+
+def half_removed(path: Path, **_: bool) -> None:
+    if (path / "state.json").exists():
+        (path / "state.json").unlink()
+        raise KeyboardInterrupt
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:

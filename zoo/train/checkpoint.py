@@ -56,7 +56,7 @@ class Checkpoints:
                 self.mark_best(step)
         except (OSError, SafetensorError) as error:
             raise self._refusal(path, error) from error
-        self._prune(path)
+        self.prune(path)
         return path
 
     def mark_best(self, step: int) -> None:
@@ -89,12 +89,18 @@ class Checkpoints:
         """Return what is wrong with each checkpoint that is not whole."""
         return [f"{path.name}: {fault}" for path in self.paths() if (fault := damage(path))]
 
-    def _prune(self, newest: Path) -> None:
-        """Later ones than `newest` are damaged, or the run would have gone on from them; drafts are of a killed run."""
+    def prune(self, newest: Path) -> None:
+        """Remove what need not stay beside `newest`, and the drafts of a killed process.
+
+        Later ones than `newest` are damaged, or the run would have gone on from them. Each is a draft first: a kill in
+        between leaves no half a checkpoint under its name.
+        """
         keep = {*[path for path in self.paths() if path <= newest][-self.keep :], self.best()}
-        for path in (*self.paths(), *self.folder.glob(".step-*")):
+        for path in self.paths():
             if path not in keep:
-                shutil.rmtree(path)
+                path.rename(path.with_name(f".{path.name}.old"))
+        for draft in self.folder.glob(".step-*"):
+            shutil.rmtree(draft)
 
     def _refusal(self, path: Path, error: Exception) -> RunError:
         whole = next((older.name for older in reversed(self.paths()) if not damage(older)), None)

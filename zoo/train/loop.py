@@ -315,6 +315,7 @@ class Loop:
         best = self.progress.best()
         if best:  # a crash may have come between a checkpoint and the note that it is the best one
             self.job.checkpoints.mark_best(best.step)
+        self.job.checkpoints.prune(checkpoint.path)
 
     def _start_event(self) -> RunStarted:
         job = self.job
