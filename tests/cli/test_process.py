@@ -1,20 +1,6 @@
 import subprocess
 import sys
 
-import pytest
-
-FREE_AND_ASK_AGAIN = """
-import resource
-from zoo.cli.process import settle
-
-settle()
-bytearray(64 << 20)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    bytearray(64 << 20)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
 AT_EXIT = """
 import atexit, threading, time
 from zoo.cli.process import leave
@@ -29,20 +15,3 @@ def test_leaving_waits_for_threads_runs_exit_handlers_and_loses_no_output(monkey
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (3, "joined\nhandled\n", "")
-
-
-def faults(monkeypatch, **environment):
-    """Page faults of ten allocations of 64 MiB, each freed before the next."""
-    for name in ("MALLOC_MMAP_MAX_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    done = subprocess.run([sys.executable, "-c", FREE_AND_ASK_AGAIN], capture_output=True, text=True, check=True)
-    return int(done.stdout)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
-def test_freed_memory_is_used_again_unless_the_environment_says_otherwise(monkeypatch):
-    settled = faults(monkeypatch)
-    assert settled < faults(monkeypatch, MALLOC_ARENA_MAX="8") / 5
-    assert settled < faults(monkeypatch, GLIBC_TUNABLES="glibc.malloc.arena_max=8") / 5

@@ -36,14 +36,18 @@ def test_every_default_is_written(read):
         "name": "small", "epochs": 1, "batch_size": 32, "accumulate": 1, "seed": 0, "best_by": "val/accuracy",
         "ema": 0.0,
     }  # fmt: skip
-    assert table["device"] == {"use": "single", "device": "auto", "precision": "auto", "channels_last": "auto"}
+    assert table["device"] == {
+        "use": "single", "device": "auto", "devices": "auto", "precision": "auto", "channels_last": "auto",
+        "compile": False, "sync_batchnorm": False,
+    }  # fmt: skip
     assert table["export"] == [{"use": "safetensors", "dtype": "float32"}]
 
 
 def test_measured_settings_are_written(read):
     recipe = read().with_device(precision="bf16", channels_last=True)
     assert tomli.loads(recipe.to_toml())["device"] == {
-        "use": "single", "device": "auto", "precision": "bf16", "channels_last": True,
+        "use": "single", "device": "auto", "devices": "auto", "precision": "bf16", "channels_last": True,
+        "compile": False, "sync_batchnorm": False,
     }  # fmt: skip
 
 

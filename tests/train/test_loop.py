@@ -93,7 +93,7 @@ def assert_same(first: Loop, second: Loop) -> None:
 def gradients(folder: Path, accumulate: int) -> tuple[Tensor, list[Tensor]]:
     """Loss and gradients of one batch of 29 images through a model without batch norm."""
     loop = make_loop(folder, arch="test_vit", images=29, batch_size=29, accumulate=accumulate)
-    loss = loop._gradients(next(loop.job.train.epoch(0)))
+    loss = loop._gradients(next(loop.job.train.epoch(0)), 29)
     return loss, [parameter.grad for parameter in loop.job.model.parameters() if parameter.grad is not None]
 
 

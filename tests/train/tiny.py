@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from zoo.backbones.timm import build as build_backbone
 from zoo.callbacks import make_events
-from zoo.data import Mix, Preprocess, TrainBatches, ValBatches
+from zoo.data import Mix, Preprocess, Share, TrainBatches, ValBatches
 from zoo.data.arrays import ArraySplit
 from zoo.devices.single import build as build_strategy
 from zoo.freeze.decay import decayed
@@ -21,8 +22,18 @@ from zoo.freeze.still import follow
 from zoo.heads.linear import LinearHead
 from zoo.recipe.schema import CheckpointTable, CosineSchedule, DataTable, OptimTable, RunTable
 from zoo.registry.builtin.backbones import TimmOptions
-from zoo.registry.contracts import Adapter, Backbone, DeviceSettings, FreezePolicy, InputSpec, Layout, Rates
+from zoo.registry.contracts import (
+    Adapter,
+    Backbone,
+    DeviceSettings,
+    FreezePolicy,
+    InputSpec,
+    Layout,
+    Rates,
+    Strategy,
+)
 from zoo.registry.parts import NoOptions
+from zoo.shards import is_sharded
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
 from zoo.train.model import Model
@@ -88,6 +99,7 @@ def make_job(
     adapter: Adapter | None = None,
     rules: Rules = RULES,
     settings: DeviceSettings = SETTINGS,
+    strategy: Strategy | None = None,
     optim: OptimTable | None = None,
     checkpoint: CheckpointTable | None = None,
     data: Mapping[str, Any] | None = None,
@@ -103,13 +115,18 @@ def make_job(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(2)
             adapter.attach(model, layout(backbone, model))
-    strategy = build_strategy(NoOptions(), settings)
-    strategy.place(model)
     run_table = RunTable(**{"name": "tiny", "epochs": 2, "batch_size": 8, **run})
+    strategy = strategy or build_strategy(NoOptions(), settings)
+    average = ModelEmaV3(model, decay=run_table.ema) if run_table.ema else None
+    for module in [model, average.module] if average else [model]:
+        strategy.place(module, stages(backbone))
+    if average:
+        average.foreach = not any(map(is_sharded, average.module.parameters()))
+    data_table = DataTable(**{"workers": 0, **(data or {})})
+    share = Share(strategy.rank, strategy.processes, mixes=bool(data_table.mixup or data_table.cutmix))
     optim = optim or OptimTable(lr=1e-2)
     phases = make_phases(model, layout(backbone, model, run_table.epochs), policy or none(NoOptions()), rules)
     follow(model, phases[0].plan)
-    data_table = DataTable(**{"workers": 0, **(data or {})})
     split = make_split(10, "val")
     mix = Mix(data_table.mixup, data_table.cutmix, CLASSES)
     checkpoint = checkpoint or CheckpointTable()
@@ -122,13 +139,19 @@ def make_job(
         optimizer=make_optimizer(optim, model, phases),
         strategy=strategy,
         train=TrainBatches(
-            make_split(images, "train"), SPEC, data_table, batch_size=run_table.batch_size, seed=run_table.seed
+            make_split(images, "train"),
+            SPEC,
+            data_table,
+            batch_size=run_table.batch_size,
+            seed=run_table.seed,
+            share=share,
         ),
-        val=ValBatches(split, SPEC, data_table, batch_size=4),
+        val=ValBatches(split, SPEC, data_table, batch_size=4, share=share),
         val_images=len(split),
         normalise=Preprocess(SPEC).normalise,
         mix=mix,
-        checkpoints=Checkpoints(folder / "checkpoints", checkpoint.keep),
+        average=average,
+        checkpoints=Checkpoints(folder / "checkpoints", checkpoint.keep, writes=strategy.is_main),
         directions=dict(directions or {"val/accuracy": "max", "val/loss": "min"}),
         layout=layout(backbone, model, run_table.epochs),
         phases=phases,

@@ -1,6 +1,7 @@
 """`zoo finetune RECIPE`."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +46,17 @@ def finetune(
     changes = [setting.partition("=")[0].strip() for setting in settings or []]
     from zoo.run import finetune as run_recipe
 
-    with said_aloud(quiet or as_json, verbose):
-        result = run_recipe(resolved, out, registry=registry, resume=resume, overwrite=overwrite, changes=changes)
+    result = run_recipe(
+        resolved,
+        out,
+        registry=registry,
+        resume=resume,
+        overwrite=overwrite,
+        changes=changes,
+        aloud=partial(said_aloud, quiet or as_json, verbose),
+    )
+    if not result.is_main:
+        return
     best = result.ended.best
     metrics = dict(best.metrics) if best else {}
     if as_json:

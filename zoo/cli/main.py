@@ -24,6 +24,7 @@ from zoo.cli import (
 from zoo.cli.say import say_error
 from zoo.cli.state import State
 from zoo.errors import EXIT_INTERRUPTED, ZooError
+from zoo.memory import settle
 
 
 class _Verbs(TyperGroup):
@@ -106,5 +107,5 @@ def _refused_by_click(error: Exception) -> int:
 
 def main() -> NoReturn:
     """Entry point of the `zoo` command. Output cut short by its reader (`zoo … | head`) is no failure."""
-    process.settle()
+    settle()
     process.leave(run())

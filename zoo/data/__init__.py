@@ -9,19 +9,23 @@ from zoo.data.checks import check_classes
 from zoo.data.dataset import BadImage, ImageDataset, Key, Sample
 from zoo.data.images import MAX_PIXELS, open_image, to_rgb
 from zoo.data.loader import Batch, Source
-from zoo.data.loading import TrainBatches, ValBatches
+from zoo.data.loading import ALONE, TrainBatches, ValBatches
 from zoo.data.mix import Mix
 from zoo.data.preprocess import Preprocess
+from zoo.data.share import Part, Share
 
 __all__ = [
+    "ALONE",
     "MAX_PIXELS",
     "BadImage",
     "Batch",
     "ImageDataset",
     "Key",
     "Mix",
+    "Part",
     "Preprocess",
     "Sample",
+    "Share",
     "Source",
     "TrainBatches",
     "ValBatches",

@@ -1,24 +1,66 @@
 """The batches of an epoch: which images, in which order. What becomes of images that cannot be decoded is said here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 
 from zoo.data.augment import augmentation
 from zoo.data.dataset import BadImage, ImageDataset, Key, Sample
 from zoo.data.loader import Batch, Loader, Source, stack
+from zoo.data.share import Part, Share
 from zoo.errors import DataError
 from zoo.recipe.schema import DataTable
 from zoo.registry.contracts import InputSpec, Split
 from zoo.seeds import derive
 
+ALONE = Share()
+"""The share of a run's only process."""
+
+Others = Callable[[int], Iterable[Key]]
+"""From a batch's place (from 0) to images that may stand in for bad ones of it."""
+
 
 class _Batches:
-    """What training and validation batches share."""
+    """What training and validation batches have in common."""
 
     _loader: Loader
+    _share: Share
     split_name: str
     """"training" or "validation"."""
+
+    def _parts(self, source: Source, batches: Sequence[list[Key]], others: Others, least: int) -> Iterator[Part]:
+        """Yield this process's part of each batch, of `least` images where there are so many.
+
+        Bad images are missing. With several processes others stand in for them: all wait for one that has less to do.
+        """
+        plans = [self._share.plan(keys, max(1, least)) for keys in batches]
+        loaded = source.load([plan.keys for plan in plans])
+        for place, (plan, batch) in enumerate(zip(plans, loaded, strict=True)):
+            wanted = len(plan.keys) if self._share.processes > 1 else min(least, len(plan.keys))
+            if batch is None or len(batch) < wanted:
+                batch = self._filled(source, batch, others(place), wanted)
+            if batch is not None:
+                yield self._share.part(plan, batch)
+
+    def _filled(self, source: Source, batch: Batch | None, others: Iterable[Key], wanted: int) -> Batch | None:
+        samples = _samples(batch)
+        for key in others:
+            if len(samples) >= wanted:
+                break
+            sample = source.load_here(key)
+            samples += [sample] if sample else []
+        if wanted and not samples:
+            raise _none_left(self.split_name, self.bad)
+        return stack(samples) if samples else None
+
+    def _whole(self, source: Source, keys: list[Key], size: int) -> Iterator[Part]:
+        """Yield this process's part of every good image, in order. DataError: there is none."""
+        empty = True
+        for part in self._parts(source, _cut(keys, size), lambda place: keys[place * size :] + keys, 0):
+            empty = False
+            yield part
+        if empty:
+            raise _none_left(self.split_name, self.bad)
 
     @property
     def bad(self) -> tuple[BadImage, ...]:
@@ -43,10 +85,13 @@ class TrainBatches(_Batches):
 
     split_name = "training"
 
-    def __init__(self, split: Split, spec: InputSpec, table: DataTable, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, split: Split, spec: InputSpec, table: DataTable, *, batch_size: int, seed: int, share: Share = ALONE
+    ) -> None:
         self._split = split
         self._batch_size = batch_size
         self._seed = seed
+        self._share = share
         self._loader = Loader(ImageDataset(split, augmentation(table.augment, spec), seed), table)
 
     @property
@@ -65,28 +110,24 @@ class TrainBatches(_Batches):
         """Batches an epoch, the ragged last one included."""
         return -(-self.images_per_epoch // self._batch_size)
 
-    def everything(self) -> Iterator[Batch]:
-        """Yield every good image once, in the split's order. DataError: as `epoch`."""
-        yield from _good(self._loader, _cut([(0, index) for index in range(len(self._split))], self._batch_size), self)
+    def everything(self) -> Iterator[Part]:
+        """Yield this process's part of every good image, in the split's order. DataError: as `epoch`."""
+        yield from self._whole(self._loader, [(0, index) for index in range(len(self._split))], self._batch_size)
 
-    def epoch(self, epoch: int, start_step: int = 0, source: Source | None = None) -> Iterator[Batch]:
-        """Yield the epoch's batches from `start_step` (from 0) on; those before it are not decoded.
+    def epoch(self, epoch: int, start_step: int = 0, source: Source | None = None) -> Iterator[Part]:
+        """Yield this process's part of the epoch's batches from `start_step` (from 0) on; those before are not decoded.
 
         They come from `source`, which has every good image, or are decoded when it is None. DataError: a bad image
         where none may be skipped, or no image at all that can be decoded.
         """
-        order = self.order(epoch)
-        planned = _cut([(epoch, index) for index in order[: self.images_per_epoch]], self._batch_size)
-        source = source or self._loader
-        for step, batch in enumerate(source.load(planned[start_step:]), start_step):
-            wanted = min(2, len(planned[step]))
-            if batch is not None and len(batch) >= wanted:
-                yield batch
-            else:
-                after = (step + 1) * self._batch_size
-                yield self._filled(
-                    source, batch, [(epoch, index) for index in (*order[after:], *order[:after])], wanted
-                )
+        order = [(epoch, index) for index in self.order(epoch)]
+        planned = _cut(order[: self.images_per_epoch], self._batch_size)
+
+        def following(place: int) -> Iterable[Key]:
+            after = (start_step + place + 1) * self._batch_size
+            return (*order[after:], *order[:after])
+
+        yield from self._parts(source or self._loader, planned[start_step:], following, 2)
 
     def order(self, epoch: int) -> list[int]:
         """Return the permutation of the split's indices that `epoch` (from 0) follows."""
@@ -94,54 +135,39 @@ class TrainBatches(_Batches):
         order: list[int] = torch.randperm(len(self._split), generator=generator).tolist()
         return order
 
-    def _filled(self, source: Source, batch: Batch | None, following: Sequence[Key], wanted: int) -> Batch:
-        samples = _samples(batch)
-        for key in following:
-            if len(samples) >= wanted:
-                break
-            sample = source.load_here(key)
-            samples += [sample] if sample else []
-        if not samples:
-            raise _none_left(self.split_name, self.bad)
-        return stack(samples)
-
 
 class ValBatches(_Batches):
-    """The validation images in order, every good one exactly once: nothing is padded, repeated or dropped."""
+    """The validation images in order, every good one counted exactly once, whatever stands beside it."""
 
     split_name = "validation"
 
-    def __init__(self, split: Split, spec: InputSpec, table: DataTable, *, batch_size: int) -> None:
-        keys = [(0, index) for index in range(len(split))]
-        self._batches = _cut(keys, batch_size)
+    def __init__(
+        self, split: Split, spec: InputSpec, table: DataTable, *, batch_size: int, share: Share = ALONE
+    ) -> None:
+        self._keys = [(0, index) for index in range(len(split))]
+        self._batch_size = batch_size
+        self._share = share
         self._loader = Loader(ImageDataset(split, augmentation("none", spec), 0), table)
 
     @property
     def images(self) -> int:
         """Images of the split, bad ones included."""
-        return sum(map(len, self._batches))
+        return len(self._keys)
 
     def __len__(self) -> int:
         """Return the number of batches, those included that bad images may leave empty."""
-        return len(self._batches)
+        return -(-len(self._keys) // self._batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches. DataError: a bad image where none may be skipped, or none that can be decoded."""
+    def __iter__(self) -> Iterator[Part]:
+        """Yield this process's part of the batches.
+
+        DataError: a bad image where none may be skipped, or none that can be decoded.
+        """
         return self.of(self._loader)
 
-    def of(self, source: Source) -> Iterator[Batch]:
-        """Yield the batches from a source that has every good image."""
-        yield from _good(source, self._batches, self)
-
-
-def _good(source: Source, keys: Sequence[list[Key]], batches: _Batches) -> Iterator[Batch]:
-    empty = True
-    for batch in source.load(keys):
-        if batch is not None:
-            empty = False
-            yield batch
-    if empty:
-        raise _none_left(batches.split_name, batches.bad)
+    def of(self, source: Source) -> Iterator[Part]:
+        """Yield its part of the batches from a source that has every good image."""
+        yield from self._whole(source, self._keys, self._batch_size)
 
 
 def _samples(batch: Batch | None) -> list[Sample]:

@@ -1,7 +1,8 @@
 """One device: cuda, mps or cpu."""
 
+import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -28,20 +29,41 @@ def find_device(name: str) -> torch.device:
     here = available()
     wanted = {"auto": here[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in here:
-        hint = f'here {"is" if len(here) == 1 else "are"} {", ".join(here)}; or leave device = "auto"'
+        hint = f'here {"is" if len(here) == 1 else "are"} {", ".join(here)}{_renumbered()}; or leave device = "auto"'
         raise DeviceError(f"device {name!r} is not here", where="device.device", hint=hint)
     return torch.device(wanted)
 
 
+def _renumbered() -> str:
+    """How CUDA_VISIBLE_DEVICES counts GPUs anew."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not seen:
+        return ""
+    pairs = [f"cuda:{place} is GPU {name.strip()}" for place, name in enumerate(seen.split(","))]
+    return f" (CUDA_VISIBLE_DEVICES={seen}: {', '.join(pairs)})"
+
+
 def build(_: NoOptions, settings: DeviceSettings) -> "Single":
     """Return the strategy for the device that `settings` names. DeviceError: it, or the precision, is not to be had."""
+    if settings.devices not in ("auto", 1):
+        hint = 'name it with device.device, or take several with device.use = "ddp"'
+        raise DeviceError(f"'single' takes one device, not {settings.devices}", "device.devices", hint)
+    check_alone(settings)
     return Single(find_device(settings.device), settings)
+
+
+def check_alone(settings: DeviceSettings) -> None:
+    """Refuse what only several processes can do. DeviceError: statistics over all of them are wanted."""
+    if settings.sync_batchnorm:
+        hint = 'leave out the key, or use "ddp" or "fsdp"'
+        raise DeviceError("there are no other processes to share statistics with", "device.sync_batchnorm", hint)
 
 
 class Single:
     """The whole model on one device: nothing is wrapped and nothing is reduced."""
 
-    is_main = True
+    rank = 0
+    processes = 1
 
     def __init__(self, device: torch.device, settings: DeviceSettings) -> None:
         self.device = device
@@ -51,13 +73,35 @@ class Single:
         self._dtype = DTYPES.get(settings.precision)
         self._scaler = GradScaler(device.type, enabled=settings.precision == "fp16")
 
-    def place(self, module: nn.Module) -> nn.Module:
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def place(self, module: nn.Module, stages: Sequence[str] = ()) -> nn.Module:
         """Return the module on the device, convolutions in the memory format."""
         return module.to(self.device).to(memory_format=self._format)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Return the module itself."""
-        return module
+        """Return the module itself, or compiled."""
+        return self._compiled(module)
+
+    def _compiled(self, module: nn.Module) -> nn.Module:
+        """Compile each shape by itself: which kernels run is then a function of the batch, not of what came before."""
+        chosen = self.settings.compile
+        if chosen is False:
+            return module
+        torch.compiler.reset()  # what an earlier phase compiled counts towards a limit
+        compiled: Any = torch.compile(module, dynamic=False, backend="inductor" if chosen is True else chosen)
+        return compiled  # type: ignore[no-any-return]
+
+    def micro(self, last: bool) -> AbstractContextManager[Any]:
+        """Return a context that does nothing."""
+        return nullcontext()
+
+    def inference(self) -> AbstractContextManager[Any]:
+        """Return torch's inference mode."""
+        return torch.inference_mode()
 
     def send(self, tensor: Tensor) -> Tensor:
         """Return the tensor on the device; images (B, C, H, W) in the memory format."""
@@ -87,6 +131,14 @@ class Single:
         """Return the tensor: there is one process."""
         return tensor
 
+    def collect(self, tensor: Tensor) -> Tensor:
+        """Return the tensor: there is one process."""
+        return tensor
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Return the values: there is one process."""
+        return list(values)
+
     def gather(self, value: Any) -> Sequence[Any]:
         """Return the value: there is one process."""
         return [value]
@@ -100,6 +152,9 @@ class Single:
         """Take back the loss scale."""
         if state:
             self._scaler.load_state_dict(dict(state))
+
+    def close(self) -> None:
+        """Do nothing: there is one process."""
 
 
 def _check_precision(device: torch.device, precision: str) -> None:

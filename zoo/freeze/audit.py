@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo.errors import RunError
-from zoo.freeze.digests import Digests, digests, moved
+from zoo.freeze.digests import Digests, digests, moved, named_tensors
 from zoo.freeze.names import head_name, in_heads, some, under
 from zoo.freeze.plan import Phase, Plan
 from zoo.registry.contracts import Layout
+from zoo.shards import whole
 
 CERTAIN = 1e3
 """A parameter that was to move by this many times the spacing of its values, and has not, was not stepped."""
@@ -201,7 +202,7 @@ class Audit:
         """Only digests travel. One process has nothing to agree with."""
         if len(self._gather(None)) == 1:
             return
-        ours = digests(self._model, (name for name, _ in self._model.named_parameters()))
+        ours = digests(self._model, named_tensors(self._model))
         everyone = self._gather(ours)
         apart = [name for name in ours if any(theirs.get(name) != ours[name] for theirs in everyone)]
         _refuse(apart, f"step {step}", "not the same in all processes", "wrap the model anew when a phase begins")
@@ -272,7 +273,7 @@ class _FirstStep:
         if clip_norm is None:
             return 1.0
         gradients = [p.grad for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = float(nn.utils.get_total_norm(gradients)) / scale
+        norm = float(whole(nn.utils.get_total_norm(gradients))) / scale
         return min(1.0, clip_norm / norm) if norm > 0 and isfinite(norm) else 1.0
 
 
@@ -282,11 +283,13 @@ def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _must_move(parameter: Tensor, lr: float, shrink: float) -> bool:
     """Whether even a plain gradient step, far smaller than this one may be, would show in the parameter's bits."""
-    gradient = parameter.grad
-    if gradient is None or not bool(gradient.isfinite().all()):
+    if parameter.grad is None:
+        return False
+    gradient = whole(parameter.grad)
+    if not bool(gradient.isfinite().all()):
         return False
     number = torch.finfo(parameter.dtype)
-    spacing = number.eps * parameter.detach().abs().clamp(min=number.tiny)
+    spacing = number.eps * whole(parameter).abs().clamp(min=number.tiny)
     return bool((lr * (shrink * gradient.abs()).clamp(max=1) > CERTAIN * spacing).any())
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from zoo.shards import whole
+
 Digests = dict[str, str]
 """SHA-256 by name, of a tensor's values in the order of its indices, whatever its strides or device."""
 
@@ -25,8 +27,8 @@ def digests(model: nn.Module, names: Iterable[str]) -> Digests:
 
 
 def digest(tensor: Tensor) -> str:
-    """Return the SHA-256 of a tensor's bytes. On a CPU faster than a sum of its bits (measured)."""
-    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    """Return the SHA-256 of a tensor's bytes, of the whole one. On a CPU faster than a sum of its bits (measured)."""
+    raw = whole(tensor).cpu().contiguous().reshape(-1).view(torch.uint8)
     return hashlib.sha256(raw.numpy()).hexdigest()  # type: ignore[arg-type]
 
 

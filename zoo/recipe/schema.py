@@ -194,10 +194,16 @@ class DeviceTable(Table):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """"auto" takes cuda, then mps, then cpu."""
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)] | Annotated[tuple[int, ...], Field(min_length=1)] = "auto"
+    """For the strategies that take several: how many, or the numbers of GPUs. "auto" takes every GPU, or one CPU."""
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "auto"
     """Arithmetic of forward and backward; weights stay fp32. "auto" measures and takes the faster of fp32 and bf16."""
     channels_last: bool | Literal["auto"] = "auto"
     """Memory format of images and convolutions. "auto" measures."""
+    compile: bool | str = False
+    """Whether torch.compile compiles the training step's forward and backward, or the backend that does."""
+    sync_batchnorm: bool = False
+    """Whether batch norms in training take their statistics over all processes; only on GPUs."""
 
 
 class NoKeys(Table):

@@ -222,21 +222,43 @@ class DeviceSettings:
     device: str = "auto"
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
+    devices: Literal["auto"] | int | tuple[int, ...] = "auto"
+    compile: bool | str = False
+    sync_batchnorm: bool = False
 
 
 class Strategy(Protocol):
-    """How a model is placed, wrapped and stepped. A single device is the identity."""
+    """How a model is placed, wrapped and stepped, in one process or several. A single device is the identity."""
 
     device: "device"
-    is_main: bool
     settings: DeviceSettings
+    rank: int
+    """Of this process, from 0."""
+    processes: int
+    """How many there are. Each takes a part of every batch."""
 
-    def place(self, module: "nn.Module") -> "nn.Module":
-        """Return the module on the device, in its memory format."""
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and speaks: rank 0."""
+        ...
+
+    def place(self, module: "nn.Module", stages: Sequence[str] = ()) -> "nn.Module":
+        """Return the module on the device, in its memory format; its parameters may be other objects afterwards.
+
+        `stages` names submodules that are computed one after another: boundaries for what is sharded.
+        """
         ...
 
     def wrap(self, module: "nn.Module") -> "nn.Module":
         """Return what the loop calls in training: the module itself, or a wrapper around it."""
+        ...
+
+    def micro(self, last: bool) -> AbstractContextManager[Any]:
+        """Return the context for the forward and backward of a micro-batch; gradients travel in a step's last one."""
+        ...
+
+    def inference(self) -> AbstractContextManager[Any]:
+        """Return the context for a forward without gradients."""
         ...
 
     def send(self, tensor: "Tensor") -> "Tensor":
@@ -248,15 +270,29 @@ class Strategy(Protocol):
         ...
 
     def backward(self, loss: "Tensor") -> None:
-        """Add the gradients of a loss () to the parameters, scaled where the precision needs it."""
+        """Add the gradients of a loss () to the parameters, summed over processes, scaled where the precision needs it.
+
+        The loss is this process's share of the whole.
+        """
         ...
 
     def step(self, optimizer: "Optimizer", clip_norm: float | None) -> None:
-        """Clip the gradients' L2 norm over all parameters, step the optimiser, and clear the gradients."""
+        """Clip the gradients' L2 norm over all parameters, step the optimiser, and clear the gradients.
+
+        Afterwards parameters and buffers are the same in all processes.
+        """
         ...
 
     def reduce(self, tensor: "Tensor") -> "Tensor":
-        """Return the sum of `tensor` over all processes."""
+        """Return the sum of a tensor over all processes. Does not wait for the device."""
+        ...
+
+    def collect(self, tensor: "Tensor") -> "Tensor":
+        """Return the rows of every process's tensor (N, …), in the order of their ranks; N may differ."""
+        ...
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Return the sums of plain numbers over all processes. Waits for all of them, and for no device."""
         ...
 
     def gather(self, value: Any) -> Sequence[Any]:
@@ -269,6 +305,10 @@ class Strategy(Protocol):
 
     def load_state(self, state: Mapping[str, float | int]) -> None:
         """Take back what `state` gave."""
+        ...
+
+    def close(self) -> None:
+        """Leave the other processes, when all have done their work."""
         ...
 
 

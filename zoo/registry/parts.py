@@ -138,9 +138,10 @@ class FreezePart(Part):
 
 @dataclass(frozen=True)
 class DevicePart(Part):
-    """A device strategy: `build(options, settings) -> Strategy`."""
+    """A device strategy: `build(options, settings) -> Strategy`. `processes` says that it takes one for each device."""
 
     kind: ClassVar[kinds.Kind] = kinds.DEVICE
+    processes: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,11 @@ class Registry:
 
     plugins: tuple[Plugin, ...]
 
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """The names of the plugins that were left out."""
+        return tuple(plugin.owner.plugin for plugin in self.plugins if plugin.state == "blocked")
+
     def parts(self, kind: kinds.Kind) -> tuple[OwnedPart, ...]:
         """Return all parts of a kind with their owners, clashing ones included, ordered by name."""
         owned = [OwnedPart(part, plugin.owner) for plugin in self.plugins for part in plugin.parts if part.kind is kind]

@@ -32,6 +32,9 @@ PARTS = (
 )
 """What a run writes. `--overwrite` removes these and nothing else."""
 
+LAUNCH = "TORCHELASTIC_RUN_ID"
+"""The environment variable by which torch's launcher names what it launched, also after it has replaced a process."""
+
 RECORDED = ("zoo-finetune", "torch", "torchvision", "timm", "numpy", "safetensors", "pillow", "pluggy", "pydantic")
 """Distributions whose versions a run records, beside those of its plugins."""
 
@@ -124,6 +127,20 @@ def is_stub(path: Path) -> bool:
     return (path / LOCK).exists() and not RunFolder(path).is_used() and not RunFolder(path).checkpoints.exists()
 
 
+def is_of_this_launch(path: Path) -> bool:
+    """Return whether the run in the folder `path` was begun by the launcher that started this process (again)."""
+    try:
+        begun = RunFolder(path).read_json("environment.json")
+    except RunError:
+        return False
+    return LAUNCH in os.environ and begun.get("launch") == os.environ[LAUNCH]
+
+
+def new_folder_for(name: str) -> Path:
+    """Make and return a new folder below `runs/` for a run called `name`."""
+    return _new_folder(Path("runs"), name)
+
+
 def _drafts(path: Path) -> list[Path]:
     """What a killed process had not finished writing: in `path` only names as `mkstemp` makes them are zoo's."""
     inside = [path / "checkpoints", path / "export"]
@@ -193,6 +210,7 @@ def environment(owners: Mapping[str, str], device: str) -> dict[str, Any]:
         "parts": dict(owners),
         "git": _git_revision(),
         "command": sys.argv,
+        "launch": os.environ.get(LAUNCH),
     }
 
 

@@ -11,7 +11,7 @@ from zoo.data import open_image, to_rgb
 from zoo.errors import Problem
 from zoo.registry import Registry
 from zoo.run.folder import RunFolder
-from zoo.run.steps import place
+from zoo.run.steps import place_alone
 from zoo.run.trained import Trained, load_trained
 
 BATCH = 32
@@ -30,7 +30,7 @@ def predict_images(
 ) -> tuple[list[Answer], list[Problem]]:
     """Return an answer for every image that can be decoded, in order, and a problem for every one that cannot."""
     trained = load_trained(folder, registry)
-    strategy = place(trained.recipe.with_device(device=device))
+    strategy = place_alone(trained.recipe, device)
     strategy.place(trained.network.model)
     answers: list[Answer] = []
     problems: list[Problem] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from zoo.devices.single import find_device
 from zoo.errors import DeviceError, Problem, ZooError
 from zoo.freeze.names import short, under
 from zoo.freeze.plan import Phase, Plan, make_phases
@@ -269,7 +270,7 @@ def _head(chosen: Chosen[Any], network: Network) -> Head:
 def _device(recipe: Recipe) -> str:
     """A device that is not here is no reason to refuse: the run may be meant for another machine."""
     try:
-        return str(steps.place(recipe).device)
+        return str(find_device(recipe.device.common.device))
     except DeviceError as error:
         return f"not here: {error.problems[0].what}"
 

@@ -1,18 +1,22 @@
 """The steps of a run, a function each, in the order in which `finetune` takes them."""
 
 import hashlib
+import json
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.optim import Optimizer
 
 from zoo.callbacks import make_events
-from zoo.data import Mix, Preprocess, TrainBatches, ValBatches, check_classes
-from zoo.devices.measure import choose_settings, describe, is_open
+from zoo.data import ALONE, BadImage, Mix, Preprocess, Share, TrainBatches, ValBatches, check_classes
+from zoo.devices.measure import Measured, choose_settings, describe, is_open
+from zoo.devices.single import Single, find_device
 from zoo.errors import RunError
 from zoo.freeze.frontier import find_frontier
 from zoo.freeze.plan import Phase, Rules, make_phases
@@ -31,8 +35,10 @@ from zoo.registry.contracts import (
 from zoo.registry.events import RunEnded
 from zoo.run.audit import describe as describe_audit
 from zoo.run.folder import RunFolder, environment
+from zoo.run.launching import check_launched, settings
 from zoo.run.logs import LOGGER, tell
 from zoo.run.network import Network, attach_adapter, build_backbone, image_size, make_network
+from zoo.shards import is_sharded
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.loop import Job, Loop
 from zoo.train.route import can_keep
@@ -60,9 +66,27 @@ class Gathered:
 
 
 def place(recipe: Recipe) -> Strategy:
-    """Return the device strategy. DeviceError: the device is not here."""
-    strategy: Strategy = recipe.device.build(DeviceSettings(**recipe.device.common.model_dump()))
+    """Return the device strategy. DeviceError: the device is not here, or a launcher started several for one device."""
+    check_launched(recipe)
+    strategy: Strategy = recipe.device.build(settings(recipe))
     return strategy
+
+
+def place_alone(recipe: Recipe, device: str = "auto") -> Single:
+    """Return the strategy for one device in the recipe's precision. DeviceError: it is not here."""
+    table = recipe.device.common
+    chosen = DeviceSettings(device, table.precision, table.channels_last)
+    return Single(find_device(device), chosen)
+
+
+@contextmanager
+def main_first(strategy: Strategy) -> Iterator[None]:
+    """Let rank 0 do the block before the others: what it downloads is there for them."""
+    if not strategy.is_main:
+        strategy.gather(None)
+    yield
+    if strategy.is_main:
+        strategy.gather(None)
 
 
 def fetch(recipe: Recipe) -> tuple[Backbone, WeightsFile | None]:
@@ -75,13 +99,19 @@ def fetch(recipe: Recipe) -> tuple[Backbone, WeightsFile | None]:
     return backbone, file
 
 
-def gather(recipe: Recipe, spec: InputSpec) -> Gathered:
+def share(recipe: Recipe, strategy: Strategy) -> Share:
+    """Return which part of every batch this process takes."""
+    table = recipe.data.common
+    return Share(strategy.rank, strategy.processes, mixes=bool(table.mixup or table.cutmix))
+
+
+def gather(recipe: Recipe, spec: InputSpec, share: Share = ALONE) -> Gathered:
     """Return the data, ready to be drawn. DataError: there is none, or its classes do not fit."""
     source: DataSource = recipe.data.build(recipe.run.seed)
     check_classes(source)
     table, run = recipe.data.common, recipe.run
-    train = TrainBatches(source.train, spec, table, batch_size=run.batch_size, seed=run.seed)
-    val = ValBatches(source.val, spec, table, batch_size=-(-run.batch_size // run.accumulate))
+    train = TrainBatches(source.train, spec, table, batch_size=run.batch_size, seed=run.seed, share=share)
+    val = ValBatches(source.val, spec, table, batch_size=-(-run.batch_size // run.accumulate), share=share)
     counts = f"{len(source.train):,} train, {len(source.val):,} val, {len(source.classes)} classes"
     tell("data", f"{recipe.data.part.name}: {counts}, {spec.size[0]} × {spec.size[1]} px")
     return Gathered(source, Preprocess(spec), train, val)
@@ -138,7 +168,7 @@ def _millions(count: int) -> str:
 def tune(
     recipe: Recipe, strategy: Strategy, network: Network, phases: tuple[Phase, ...], gathered: Gathered
 ) -> tuple[Recipe, Strategy]:
-    """Place the model; where the recipe says "auto", first measure which settings are fast, and write them into it."""
+    """Where the recipe says "auto", measure which settings are fast, and write them into it. Rank 0 measures."""
     settings, model = strategy.settings, network.model
     if is_open(settings):
         count = min(PROBE_IMAGES, recipe.run.batch_size)
@@ -149,15 +179,35 @@ def tune(
             return model.loss(model(images), target.to(images.device)).mean()
 
         work = _images_to_compute(recipe, network, phases, gathered)
-        measured = choose_settings(settings, model.train(), loss, images, work)
+        found = choose_settings(settings, model.train(), loss, images, work) if strategy.is_main else None
+        measured: Measured = strategy.gather(found)[0]
         settings = measured.settings
         recipe = recipe.with_device(precision=settings.precision, channels_last=settings.channels_last)
         strategy = place(recipe)
-        tell("device", f"{strategy.device}, {describe(settings)} (images/s: {measured})")
+        tell("device", f"{_where(recipe, strategy)}, {describe(settings)} (images/s: {measured})")
     else:
-        tell("device", f"{strategy.device}, {describe(settings)}")
-    strategy.place(model)
+        tell("device", f"{_where(recipe, strategy)}, {describe(settings)}")
     return recipe, strategy
+
+
+def _where(recipe: Recipe, strategy: Strategy) -> str:
+    if strategy.processes == 1:
+        return str(strategy.device)
+    return f"{recipe.device.part.name}, {strategy.processes} processes, {strategy.device.type}"
+
+
+def settle(recipe: Recipe, strategy: Strategy, network: Network) -> ModelEmaV3 | None:
+    """Place the model, and return its moving average, placed alike; None for none.
+
+    The average is a copy of the model before anything is sharded: shards cannot be copied.
+    """
+    stages = network.layout(recipe.run.epochs).stages
+    average = ModelEmaV3(network.model, decay=recipe.run.ema) if recipe.run.ema else None
+    strategy.place(network.model, stages)
+    if average is not None:
+        strategy.place(average.module, stages)
+        average.foreach = not any(is_sharded(parameter) for parameter in average.module.parameters())
+    return average
 
 
 def _images_to_compute(recipe: Recipe, network: Network, phases: tuple[Phase, ...], gathered: Gathered) -> int:
@@ -185,14 +235,17 @@ def prepare(
     network: Network,
     phases: tuple[Phase, ...],
     optimizer: Optimizer,
+    average: ModelEmaV3 | None,
     gathered: Gathered,
     file: WeightsFile | None,
 ) -> Loop:
-    """Return the training loop, at the run's first step."""
+    """Return the training loop, at the run's first step. RunError: the processes do not have the same data."""
     callbacks = {
         f"{callback.part.name} (callback.{index})": callback.build(folder.path)
-        for index, callback in enumerate(recipe.callbacks)
+        for index, callback in enumerate(recipe.callbacks if strategy.is_main else ())
     }
+    found = facts(network, gathered, file)
+    _check_alike(strategy, found)
     data = recipe.data.common
     mix = Mix(data.mixup, data.cutmix, len(network.data_classes))
     return Loop(
@@ -209,37 +262,58 @@ def prepare(
             val_images=len(gathered.source.val),
             normalise=gathered.preprocess.normalise,
             mix=mix,
-            checkpoints=Checkpoints(folder.checkpoints, recipe.checkpoint.keep),
+            average=average,
+            checkpoints=Checkpoints(folder.checkpoints, recipe.checkpoint.keep, writes=strategy.is_main),
             directions=recipe.directions(),
             layout=network.layout(recipe.run.epochs),
             phases=phases,
             keep=can_keep(data),
             events=make_events(callbacks),
             tell=tell,
-            facts=facts(network, gathered, file),
+            facts=found,
             resume_command=shlex.join(["zoo", "finetune", "--resume", str(folder.path)]),
         )
     )
 
 
+def _check_alike(strategy: Strategy, found: Mapping[str, Any]) -> None:
+    """Compare what each process read: machines may have other files under the same names."""
+    for rank, theirs in enumerate(strategy.gather(found)):
+        different = [key for key in found if json.dumps(theirs[key]) != json.dumps(found[key])]
+        if different:
+            what = f"processes {rank} and {strategy.rank} have other {', '.join(different)}"
+            raise RunError(what, where="[data], [weights]", hint="give all machines the same files")
+
+
 def fit(loop: Loop, folder: RunFolder) -> RunEnded:
-    """Train, and list the images that were skipped, however it ends. RunError: see `Loop.fit`."""
+    """Train, and list the images that were skipped, however it ends. RunError: see `Loop.fit`.
+
+    Rank 0 writes. When the run fails it does not wait for what the others could say.
+    """
+    strategy = loop.job.strategy
     try:
         ended = loop.fit()
-        report = loop.audit.report()
+    except BaseException:
+        with suppress(RunError):  # the disk may be what ended the run
+            if strategy.processes == 1:
+                folder.write_json("audit.json", loop.audit.report())
+            _list_bad(folder, strategy.is_main, [*loop.job.train.bad, *loop.job.val.bad])
+        raise
+    report = loop.audit.report()
+    everyone = strategy.gather((loop.job.train.bad, loop.job.val.bad))
+    bad = [{image.index: image for found in split for image in found} for split in zip(*everyone, strict=True)]
+    _list_bad(folder, strategy.is_main, [split[index] for split in bad for index in sorted(split)])
+    if strategy.is_main:
         folder.write_json("audit.json", report)
         for line in describe_audit(report):
             tell("audit", line)
-        return ended
-    except BaseException:
-        with suppress(RunError):  # the disk may be what ended the run
-            folder.write_json("audit.json", loop.audit.report())
-        raise
-    finally:
-        bad = [*loop.job.train.bad, *loop.job.val.bad]
-        if bad:
-            folder.write_lines("bad_images.txt", [f"{image.identity}\t{image.reason}" for image in bad])
-            tell("skipped", f"{len(bad)} images that cannot be decoded, listed in {folder.path / 'bad_images.txt'}")
+    return ended
+
+
+def _list_bad(folder: RunFolder, is_main: bool, bad: Sequence[BadImage]) -> None:
+    if bad and is_main:
+        folder.write_lines("bad_images.txt", [f"{image.identity}\t{image.reason}" for image in bad])
+        tell("skipped", f"{len(bad)} images that cannot be decoded, listed in {folder.path / 'bad_images.txt'}")
 
 
 def facts(network: Network, gathered: Gathered, file: WeightsFile | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from zoo.registry.events import ArtefactWritten
 from zoo.run.folder import RunFolder
 from zoo.run.logs import tell
 from zoo.run.network import Network, attach_adapter, build_backbone, make_network
-from zoo.run.steps import place
+from zoo.run.steps import place_alone
 from zoo.train.checkpoint import Checkpoints, read
 from zoo.train.evaluate import evaluate
 
@@ -96,7 +96,7 @@ def _shortly(classes: Sequence[str]) -> str:
 def evaluate_run(folder: RunFolder, registry: Registry, device: str = "auto") -> dict[str, float]:
     """Return `val/…` of a run's best weights on its validation split, measured in the run's precision."""
     trained = load_trained(folder, registry)
-    strategy = place(trained.recipe.with_device(device=device))
+    strategy = place_alone(trained.recipe, device)
     strategy.place(trained.network.model)
     source, batches = val_batches(trained)
     try:

@@ -40,15 +40,21 @@ def is_due(every: int | str, step: int, seconds: float) -> bool:
 
 
 class Checkpoints:
-    """The checkpoints of a run, in `folder`: the newest `keep` and the best one stay."""
+    """The checkpoints of a run, in `folder`: the newest `keep` and the best one stay.
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    Of several processes one `writes`, and the others only read.
+    """
+
+    def __init__(self, folder: Path, keep: int, *, writes: bool = True) -> None:
         self.folder = folder
         self.keep = keep
+        self._writes = writes
 
     def save(self, step: int, tensors: Mapping[str, Tensors], state: Mapping[str, Any], best: bool) -> Path:
         """Write the checkpoint of `step`. RunError: it cannot be written (disk full); the older ones stay whole."""
         path = self._path(step)
+        if not self._writes:
+            return path
         try:
             with new_folder(path) as draft:
                 _write(draft, tensors, state)
@@ -62,7 +68,7 @@ class Checkpoints:
     def mark_best(self, step: int) -> None:
         """Note that the checkpoint of `step` is the best one, when there is one of that step."""
         path = self._path(step)
-        if path.is_dir():
+        if self._writes and path.is_dir():
             write_text(self.folder / "index.json", json.dumps({"best": path.name}))
 
     def _path(self, step: int) -> Path:
@@ -95,6 +101,8 @@ class Checkpoints:
         Later ones than `newest` are damaged, or the run would have gone on from them. Each is a draft first: a kill in
         between leaves no half a checkpoint under its name.
         """
+        if not self._writes:
+            return
         keep = {*[path for path in self.paths() if path <= newest][-self.keep :], self.best()}
         for path in self.paths():
             if path not in keep:

@@ -14,7 +14,7 @@ Forward = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class LabelledBatch(Protocol):
-    """A batch of uint8 images (B, 3, H, W) and class indices (B,)."""
+    """A batch of uint8 images (B, 3, H, W) and class indices (B,), of which the first `own` count."""
 
     @property
     def images(self) -> Tensor:
@@ -26,6 +26,11 @@ class LabelledBatch(Protocol):
         """The class indices."""
         ...
 
+    @property
+    def own(self) -> int:
+        """How many images count."""
+        ...
+
 
 def evaluate(
     model: Model,
@@ -33,16 +38,19 @@ def evaluate(
     forward: Forward,
     strategy: Strategy,
     expected: Callable[[], int],
+    watch: Callable[[Mapping[str, Tensor]], None] = lambda logits: None,
 ) -> dict[str, float]:
     """Return `val/loss` and every head's metrics over `batches`, the model left in the mode it was in.
 
     `forward` gives every head's logits for a batch's images on the device: the model, or its heads on kept features.
+    Each process computes its part of a batch; every one sees all logits, in the order of the images, as `watch` does.
     RunError: not as many images came as `expected()` says afterwards (skipped ones taken off).
     """
     training = model.training
     model.eval()
     try:
-        measured = _measure(model, batches, forward, strategy)
+        with strategy.inference():
+            measured = _measure(model, batches, forward, strategy, watch)
     finally:
         model.train(training)
     seen = int(measured.pop("images"))
@@ -51,10 +59,16 @@ def evaluate(
     return measured
 
 
-@torch.inference_mode()
-def _measure(model: Model, batches: Iterable[LabelledBatch], forward: Forward, strategy: Strategy) -> dict[str, float]:
+def _measure(
+    model: Model,
+    batches: Iterable[LabelledBatch],
+    forward: Forward,
+    strategy: Strategy,
+    watch: Callable[[Mapping[str, Tensor]], None],
+) -> dict[str, float]:
     metrics = {name: dict(model.head(name).metrics()) for name in model.heads}
     for metric in (metric for group in metrics.values() for metric in group.values()):
+        metric.sync_on_compute = False  # every process has seen every image
         metric.to(strategy.device)
     loss = torch.zeros((), dtype=torch.float64 if strategy.device.type != "mps" else None, device=strategy.device)
     images = 0
@@ -62,13 +76,17 @@ def _measure(model: Model, batches: Iterable[LabelledBatch], forward: Forward, s
         target = strategy.send(batch.targets)
         with strategy.autocast():
             logits = forward(strategy.send(batch.images))
-            loss += model.loss(logits, target).sum()
+            losses = model.loss(logits, target)
+        loss += strategy.collect(losses[: batch.own]).sum()
+        target = strategy.collect(target[: batch.own])
+        found = {name: strategy.collect(logits[name][: batch.own].float()) for name in metrics}
+        watch(found)
         for name, group in metrics.items():
             for metric in group.values():
-                metric.update(logits[name].float(), model.target(name, target))
-        images += len(batch.targets)
-    found = {"val/loss": float(strategy.reduce(loss)) / max(1, images)}
+                metric.update(found[name], model.target(name, target))
+        images += len(target)
+    measured = {"val/loss": float(loss) / max(1, images)}
     for name, group in metrics.items():
         prefix = "val" if len(metrics) == 1 else f"val/{name}"
-        found |= {f"{prefix}/{key}": float(metric.compute()) for key, metric in group.items()}
-    return {**found, "images": images}
+        measured |= {f"{prefix}/{key}": float(metric.compute()) for key, metric in group.items()}
+    return {**measured, "images": images}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import RunError
+from zoo.shards import local
 
 HINT = 'lower optim.lr, set run.clip_norm, or set device.precision = "fp32"'
 
@@ -59,7 +60,7 @@ def check_finite(module: nn.Module, step: int) -> None:
     RunError names the first such parameter.
     """
     for name, parameter in module.named_parameters():
-        if not parameter.isfinite().all():
+        if not local(parameter).isfinite().all():
             raise RunError(f"{name} is not finite after step {step}", hint=HINT)
 
 

@@ -13,8 +13,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zoo.data import Batch, Mix, TrainBatches, ValBatches
-from zoo.errors import Interrupted
+from zoo.data import Mix, Part, TrainBatches, ValBatches
+from zoo.errors import Interrupted, RunError
 from zoo.freeze.audit import Audit
 from zoo.freeze.frontier import find_frontier
 from zoo.freeze.plan import Phase, phase_at
@@ -24,6 +24,7 @@ from zoo.registry.contracts import Layout, Strategy
 from zoo.registry.events import CheckpointSaved, EpochStarted, Evaluated, RunEnded, RunStarted, StepEnded
 from zoo.registry.parts import Direction
 from zoo.seeds import derive
+from zoo.shards import load_whole, whole_state
 from zoo.train.checkpoint import Checkpoint, Checkpoints, is_due
 from zoo.train.evaluate import evaluate
 from zoo.train.late import LateLoss, check_finite
@@ -34,6 +35,9 @@ from zoo.train.route import Route, find_route
 from zoo.train.schedule import factor
 from zoo.train.stop import StopRequest
 from zoo.train.watch import Watch
+
+PATIENCE = 2.0
+"""Seconds after a signal in which processes that were launched together take no second one for one."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Job:
     """What trains when; the model follows the first one."""
     keep: bool
     """Whether an image is the same in every epoch, and features that cannot change may be kept."""
+    average: ModelEmaV3 | None
+    """The moving average of the model, placed as it is."""
     events: Any
     """The hook caller of the run's callbacks (`zoo.registry.hookspecs.RunEvents`)."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +76,7 @@ class Job:
 
 @dataclass
 class Progress:
-    """Where a run stands. `step` counts optimiser steps over the run, `images` the images of this epoch so far."""
+    """Where a run stands, in all processes. `step` counts its optimiser steps, `images` those of this epoch so far."""
 
     epoch: int = 0
     step: int = 0
@@ -92,21 +98,20 @@ class Loop:
         self.total = job.run.epochs * job.train.steps_per_epoch
         self._route = Route(job.model, job.normalise, lambda images: images)
         self._wrapped: nn.Module = job.model  # until a phase wraps what it trains
-        self._ema = ModelEmaV3(job.model, decay=job.run.ema, foreach=True) if job.run.ema else None
-        average = self._ema.module if self._ema else None
+        average = job.average.module if job.average else None
         self.audit = Audit(job.model, job.layout, job.phases, job.optimizer, average, job.strategy.gather)
         self._resting = self.audit.resting()
         self._phase: Phase | None = None
         self._resumed = False
         self._losses = LateLoss()
         self._sum = torch.zeros((), dtype=torch.float32, device=job.strategy.device)
-        self._stop = StopRequest()
+        self._stop = StopRequest(PATIENCE if job.strategy.processes > 1 else 0.0)
         self._saved = monotonic()
 
     @property
     def evaluated(self) -> Model:
         """The model whose weights are validated, called best, and exported: the moving average when there is one."""
-        model: Model = self._ema.module if self._ema else self.job.model
+        model: Model = self.job.average.module if self.job.average else self.job.model
         return model
 
     def fit(self) -> RunEnded:
@@ -138,9 +143,11 @@ class Loop:
         return None
 
     def _reason_to_stop(self) -> str | None:
+        """Ask the callbacks, which rank 0 has."""
         history = tuple(self.progress.history)
         reason: str | None = self.job.events.should_stop(history=history) if history else None
-        return reason
+        asked: str | None = self.job.strategy.gather(reason or None)[0]
+        return asked
 
     def _enter(self, phase: Phase) -> None:
         """Begin a phase: the model follows its plan and is wrapped anew, for what a wrapper knows of gradients."""
@@ -172,27 +179,28 @@ class Loop:
         self.job.model.train()
         self._enter(phase_at(self.job.phases, epoch))
         self.job.events.epoch_started(event=EpochStarted(epoch, self.progress.step))
-        for batch in self.job.train.epoch(epoch, self.progress.step_in_epoch, self._route.train):
-            self._step(batch)
+        for part in self.job.train.epoch(epoch, self.progress.step_in_epoch, self._route.train):
+            self._step(part)
             self._after_step()
         self._losses.drain()
         path = self._evaluate(epoch)
-        if self._stop.asked and self.progress.epoch < self.job.run.epochs:
+        if self._is_stopping() and self.progress.epoch < self.job.run.epochs:
             raise self._interrupted(path)
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, part: Part) -> None:
         job, progress = self.job, self.progress
-        torch.manual_seed(derive(job.run.seed, "step", progress.step))
+        # Other processes have other images, and draw other masks for them.
+        torch.manual_seed(derive(job.run.seed, "step", progress.step) + job.strategy.rank)
         lr = job.optim.lr * factor(job.schedule, progress.step, self.total)
         set_rate(job.optimizer, lr)
-        loss = self._gradients(batch)
+        images = int(job.strategy.total([part.own])[0])
+        loss = self._gradients(part, max(1, images))
         if self.audit.due:
             self.audit.before_step(job.run.clip_norm, job.strategy.state().get("scale", 1.0))
         job.strategy.step(job.optimizer, job.run.clip_norm)
         self.audit.after_step(progress.step + 1)
-        if self._ema:
-            self._ema.update(job.model)
-        images = len(batch.targets)
+        if job.average:
+            job.average.update(job.model)
         self._sum += loss * images
         progress.step += 1
         progress.step_in_epoch += 1
@@ -201,36 +209,50 @@ class Loop:
         event = StepEnded(progress.step, progress.epoch, images, lr, self._losses.newest)
         job.events.step_ended(event=event)
 
-    def _gradients(self, batch: Batch) -> Tensor:
-        """Add the gradients of the batch's mean loss, micro-batch by micro-batch; return that loss ().
+    def _gradients(self, part: Part, whole: int) -> Tensor:
+        """Add the gradients of the mean loss of a batch of `whole` images, of which this process has a part.
 
-        Each micro-batch counts by its images, so that the gradient is the same however the batch is cut.
+        Each micro-batch counts by its images, so that the gradient is the same however the batch is cut. Return the
+        loss () of the whole batch.
         """
-        job = self.job
-        images = self._route.prepare(job.strategy.send(batch.images))
+        job, strategy = self.job, self.job.strategy
+        images = self._route.prepare(strategy.send(part.images))
         seed = derive(job.run.seed, "mix", self.progress.step)
-        images, targets = job.mix(images, job.strategy.send(batch.targets), seed)
-        pieces = count_pieces(len(images), job.run.batch_size, job.run.accumulate)
-        losses = [
-            self._backward(*piece, len(images))
-            for piece in zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
-        ]
-        return losses[0] if pieces == 1 else torch.stack(losses).sum()
+        images, targets = job.mix(images, strategy.send(part.targets), seed)
+        images, targets = images[part.lead :], targets[part.lead :]
+        pieces = count_pieces(part.whole, job.run.batch_size, job.run.accumulate, strategy.processes)
+        losses: list[Tensor] = []
+        own = part.own
+        for piece in zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True):
+            with strategy.micro(last=len(losses) == pieces - 1):
+                losses.append(self._backward(*piece, max(0, own), whole))
+            own -= len(piece[0])
+        return strategy.reduce(losses[0] if pieces == 1 else torch.stack(losses).sum())
 
-    def _backward(self, images: Tensor, targets: Tensor, whole: int) -> Tensor:
+    def _backward(self, images: Tensor, targets: Tensor, own: int, whole: int) -> Tensor:
+        """The first `own` images count; any others are there because every process computes something."""
         with self.job.strategy.autocast():
             logits = self._wrapped(self._route.extract(images))
-            loss = self.job.model.loss(logits, targets).sum() / whole
+            loss = self.job.model.loss(logits, targets)[:own].sum() / whole
         self.job.strategy.backward(loss)
         return loss.detach()
 
     def _after_step(self) -> None:
-        if self._stop.asked:
+        if self._is_stopping():
             self._losses.drain()
             raise self._interrupted(self._save())
-        if is_due(self.job.checkpoint.every, self.progress.step, monotonic() - self._saved):
+        if self._is_due():
             self._losses.drain()
             self._save()
+
+    def _is_stopping(self) -> bool:
+        """Whether any process has been asked to stop: all of them do, after the same step."""
+        return self.job.strategy.total([self._stop.asked])[0] > 0
+
+    def _is_due(self) -> bool:
+        """Whether any process finds a checkpoint due: their clocks differ."""
+        due = is_due(self.job.checkpoint.every, self.progress.step, monotonic() - self._saved)
+        return self.job.strategy.total([due])[0] > 0
 
     def _interrupted(self, path: Path) -> Interrupted:
         what = f"stopped after step {self.progress.step}, saved in {path}"
@@ -238,7 +260,7 @@ class Loop:
 
     def _evaluate(self, epoch: int) -> Path:
         job, progress = self.job, self.progress
-        train = {"train/loss": float(job.strategy.reduce(self._sum)) / max(1, progress.images)}
+        train = {"train/loss": float(self._sum) / max(1, progress.images)}
         val = self._validate()
         metrics = {**train, **val, "lr": job.optim.lr * factor(job.schedule, progress.step - 1, self.total)}
         evaluated = Evaluated(epoch, progress.step, metrics, self._is_best(metrics))
@@ -254,8 +276,8 @@ class Loop:
         job, model, kept = self.job, self.evaluated, self._route.val
         forward = model.heads if kept is not None else lambda images: model(job.normalise(images))
         batches = job.val.of(kept) if kept is not None else job.val
-        watch = Watch(forward, self._resting)
-        found = evaluate(model, batches, watch, job.strategy, lambda: job.val_images - len(job.val.bad))
+        watch = Watch(self._resting)
+        found = evaluate(model, batches, forward, job.strategy, self._expected, watch)
         prefixes = {name: f"val/{name}/" if len(model.heads) > 1 else "val/" for name in self._resting}
         metrics = {
             name: {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
@@ -263,6 +285,11 @@ class Loop:
         }
         self.audit.note_heads(watch.digests(), metrics, f"step {self.progress.step}")
         return found
+
+    def _expected(self) -> int:
+        """How many images a validation counts: an image may be bad in several processes."""
+        bad = self.job.strategy.gather([image.index for image in self.job.val.bad])
+        return self.job.val_images - len(set().union(*bad))
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         best = self.progress.best()
@@ -278,9 +305,9 @@ class Loop:
         job = self.job
         check_finite(job.model, self.progress.step)
         self.audit.check_still(f"step {self.progress.step}")
-        tensors = {"model": job.model.state_dict(), "optimizer": optimizer_tensors(job.optimizer)}
-        if self._ema:
-            tensors["ema"] = self._ema.module.state_dict()
+        tensors = {"model": whole_state(job.model.state_dict()), "optimizer": optimizer_tensors(job.optimizer)}
+        if job.average:
+            tensors["ema"] = whole_state(job.average.module.state_dict())
         path = job.checkpoints.save(self.progress.step, tensors, self._state(), best)
         self._saved = monotonic()
         job.events.checkpoint_saved(event=CheckpointSaved(path, self.progress.step))
@@ -300,14 +327,21 @@ class Loop:
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint: weights, moving average, optimiser, loss scale and place in the run."""
+        """Go on from a checkpoint: weights, moving average, optimiser, loss scale and place in the run.
+
+        RunError: the processes do not all have the same one.
+        """
+        opened = self.job.strategy.gather(checkpoint.path.name)
+        if len(set(opened)) > 1:
+            what = f"the processes see other checkpoints: {', '.join(opened)}"
+            raise RunError(what, where=str(checkpoint.path.parent), hint="the run's folder must be one for all of them")
         kept = dict(checkpoint.state["progress"])
         kept["history"] = [Evaluated(**evaluated) for evaluated in kept["history"]]
         self._sum.fill_(kept.pop("loss_sum"))
         self.progress = Progress(**kept)
-        self.job.model.load_state_dict(checkpoint.tensors["model"])
-        if self._ema:
-            self._ema.module.load_state_dict(checkpoint.tensors["ema"])
+        load_whole(self.job.model, checkpoint.tensors["model"])
+        if self.job.average:
+            load_whole(self.job.average.module, checkpoint.tensors["ema"])
         load_optimizer(self.job.optimizer, checkpoint.tensors["optimizer"], checkpoint.state["optimizer"])
         self.job.strategy.load_state(checkpoint.state["strategy"])
         self.audit.load_state(checkpoint.state["audit"])
@@ -332,11 +366,12 @@ class Loop:
         )
 
 
-def count_pieces(images: int, batch_size: int, accumulate: int) -> int:
-    """Return into how many micro-batches to cut `images`: fewer than `accumulate` for a ragged batch.
+def count_pieces(images: int, batch_size: int, accumulate: int, processes: int = 1) -> int:
+    """Return into how many micro-batches to cut a batch of `images`: fewer than `accumulate` for a ragged one.
 
-    Each has at least two images, because batch norm needs them, unless the recipe's own micro-batches have one.
+    Each has at least two images in every process, because batch norm needs them, unless the recipe's own micro-batches
+    have one.
     """
     micro = -(-batch_size // accumulate)
-    pieces = -(-images // micro)
-    return pieces if micro == 1 else min(pieces, max(1, images // 2))
+    least = 1 if micro <= processes else 2
+    return min(-(-images // micro), max(1, images // processes // least))

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from zoo.errors import RunError
 from zoo.recipe.schema import OptimTable
+from zoo.shards import shard_like, whole
 from zoo.weights.names import WRAPPERS, unwrapped
 
 PLAIN = (bool, int, float, str)
@@ -27,11 +28,11 @@ FROM_RECIPE = frozenset(OptimTable.model_fields) | {"names", "params", "rate", "
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return the tensors of the optimiser's state: {"layer.weight/exp_avg": tensor}, those of group 0 under "#0/step".
+    """Return the whole tensors of the optimiser's state: {"layer.weight/exp_avg": tensor}, of group 0 under "#0/step".
 
     RunError: it keeps something that is neither a tensor nor a plain number, which a checkpoint could not hold.
     """
-    return {name: value for name, value in _state(optimizer) if isinstance(value, Tensor)}
+    return {name: whole(value) for name, value in _state(optimizer) if isinstance(value, Tensor)}
 
 
 def optimizer_numbers(optimizer: Optimizer) -> dict[str, Any]:
@@ -123,4 +124,5 @@ def _like(key: str, value: Any, parameter: nn.Parameter) -> Any:
         return value
     if not value.dim() or value.shape != parameter.shape:
         return value.to(parameter.device)
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+    own = shard_like(value, parameter)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(own)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zoo.data import Batch, Key, Sample, TrainBatches, ValBatches
+from zoo.data import Batch, Key, Part, Sample, TrainBatches, ValBatches
 from zoo.freeze.frontier import Frontier
 from zoo.recipe.schema import DataTable
 from zoo.registry.contracts import Strategy
@@ -75,15 +75,17 @@ def find_route(
     """
     if not frontier.whole:
         return Route(model, normalise, _as_is), ""
-    extract = _frozen(model.backbone)
+    extract = _frozen(model.backbone, strategy)
     route = Route(model.heads, normalise, extract)
     if not fixed_input:
         return route, "computed anew in every epoch"
 
-    def features(batch: Batch) -> Batch:
+    def features(part: Part) -> Batch:
+        """Each process computes its part, and has all of them."""
         with strategy.autocast():
-            found = extract(normalise(strategy.send(batch.images)))
-        return Batch(found.cpu(), batch.targets, batch.indices)
+            found = extract(normalise(strategy.send(part.images)))
+        tensors = (found.cpu(), part.targets, part.indices)
+        return Batch(*(strategy.collect(tensor[: part.own]) for tensor in tensors))
 
     train, val = splits
     passing = train.everything()
@@ -104,7 +106,7 @@ def can_keep(table: DataTable) -> bool:
     return table.cache == "auto" and table.augment == "none" and not table.mixup and not table.cutmix
 
 
-def _first(batch: Batch, features: Callable[[Batch], Batch], images: int) -> tuple[Batch, str]:
+def _first(batch: Part, features: Callable[[Part], Batch], images: int) -> tuple[Batch, str]:
     """The features of the first batch, and why they cannot be kept: two passes over it must agree to the last bit."""
     first, second = features(batch), features(batch)
     if not torch.equal(first.images, second.images):
@@ -113,9 +115,9 @@ def _first(batch: Batch, features: Callable[[Batch], Batch], images: int) -> tup
     return first, f"they would take {_size(size)}, and {_size(BUDGET)} is the most" if size > BUDGET else ""
 
 
-def _frozen(backbone: nn.Module) -> Step:
+def _frozen(backbone: nn.Module, strategy: Strategy) -> Step:
     def extract(images: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with strategy.inference():
             features: Tensor = backbone(images)
         return features.clone()  # a tensor of inference mode cannot be kept for the heads' gradients
 

@@ -3,15 +3,21 @@
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from time import monotonic
 from types import FrameType
 
 
 class StopRequest:
-    """The first signal asks for a stop after the step; a second one stops at once."""
+    """The first signal asks for a stop after the step; a second Ctrl-C, `patience` seconds later, stops at once.
 
-    def __init__(self) -> None:
+    A launcher passes a signal on that its processes have had themselves: that is no second one.
+    """
+
+    def __init__(self, patience: float = 0.0) -> None:
         self.signal: int | None = None
         """The number of the signal that asked; None when none has."""
+        self._patience = patience
+        self._since = 0.0
 
     @property
     def asked(self) -> bool:
@@ -32,8 +38,6 @@ class StopRequest:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if not self.asked:
-            self.signal = number
-        elif number == signal.SIGINT:
+            self.signal, self._since = number, monotonic()
+        elif number == signal.SIGINT and monotonic() - self._since >= self._patience:
             raise KeyboardInterrupt
-        else:
-            raise SystemExit(128 + number)
