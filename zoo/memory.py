@@ -1,7 +1,9 @@
-"""What a zoo process asks of Python's collector and of the C library: measured, and never part of a result."""
+"""What a zoo process asks of Python's collector, of the C library, and of the process that makes others like it."""
 
 import ctypes
 import gc
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import sys
 
@@ -22,3 +24,15 @@ def settle() -> None:
     if mallopt is not None and not told:  # musl has none
         for number, value in KEEP_FREED.values():
             mallopt(number, value)
+
+
+def start_method() -> str:
+    """Return how processes that train are started: from a server that has the imports, where there is one."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def preload() -> None:
+    """Begin to import what a process that trains needs, in a server that will make such processes. Does not wait."""
+    if start_method() == "forkserver":
+        multiprocessing.set_forkserver_preload(["zoo.run"])
+        multiprocessing.forkserver.ensure_running()

@@ -1,5 +1,6 @@
 """`zoo finetune RECIPE`."""
 
+import os
 import shlex
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 
 from zoo.cli.say import JsonOption, said_aloud, say, say_json, say_line
 from zoo.cli.state import State
+from zoo.memory import preload
 
 SetOption = Annotated[
     list[str] | None,
@@ -37,6 +39,7 @@ def finetune(
     Example: zoo finetune recipes/resnet50_cls.toml --set run.epochs=2
     """
     from zoo.recipe import load_recipe
+    from zoo.registry.parts import DevicePart
 
     if resume and out is None and recipe.is_dir():
         recipe, out = recipe / "recipe.toml", recipe
@@ -44,6 +47,8 @@ def finetune(
     registry = state.registry()
     resolved = load_recipe(recipe, registry, settings or [])
     changes = [setting.partition("=")[0].strip() for setting in settings or []]
+    if isinstance(resolved.device.part, DevicePart) and resolved.device.part.processes and "RANK" not in os.environ:
+        preload()
     from zoo.run import finetune as run_recipe
 
     result = run_recipe(

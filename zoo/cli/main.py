@@ -8,7 +8,9 @@ from typer.core import TyperGroup
 from zoo import __version__
 from zoo.cli import (
     audit,
+    bench,
     check,
+    devices,
     evaluate,
     export,
     finetune,
@@ -47,12 +49,14 @@ app.command("finetune")(finetune.finetune)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("list")(listing.list_parts)
+app.command("devices")(devices.devices)
 app.command("plugins")(plugins.plugins)
 app.command("schema")(schema.schema)
 app.command("export")(export.export)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
 app.command("prove")(prove.prove)
+app.command("bench")(bench.bench)
 app.command("predict")(predict.predict)
 app.add_typer(weights.app, name="weights")
 

@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from zoo.devices.meeting import join
 from zoo.devices.single import Single, available, find_device
-from zoo.devices.world import World, find_world, join, share_cores
+from zoo.devices.world import World, find_world, share_cores
 from zoo.errors import DeviceError
 from zoo.registry.builtin.devices import ProcessesOptions
 from zoo.registry.contracts import DeviceSettings

@@ -1,4 +1,4 @@
-"""The processes of a run: whether this is one of several, and how they meet.
+"""The processes of a run: whether this is one of several, and where they meet.
 
 They are started by zoo itself (torch's elastic launch), by torchrun, or by Slurm's srun; the environment says which.
 """
@@ -7,10 +7,8 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
-import torch.distributed as dist
 
 from zoo.errors import DeviceError
 
@@ -28,11 +26,12 @@ class World:
     local_size: int
 
 
-def find_world(environment: Mapping[str, str] = os.environ) -> World | None:
+def find_world(environment: Mapping[str, str] | None = None) -> World | None:
     """Return what a launcher says of this process, or None when nothing launched it as one of several.
 
     DeviceError: the environment says half of it.
     """
+    environment = os.environ if environment is None else environment
     if "RANK" in environment:  # torchrun, or zoo's own launch
         return World(*(_number(environment, name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
     if "SLURM_PROCID" in environment and environment.get("SLURM_NTASKS", "1") != "1":
@@ -54,11 +53,12 @@ def _number(environment: Mapping[str, str], name: str) -> int:
         raise DeviceError(what, hint="start it with torchrun or srun, or unset RANK") from None
 
 
-def meeting_point(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
+def meeting_point(environment: Mapping[str, str] | None = None) -> tuple[str, int]:
     """Return the address and port where the processes meet: MASTER_ADDR and MASTER_PORT, or what Slurm says.
 
     Under Slurm it is the first node of the step, and a port of the job's own. DeviceError: neither says it.
     """
+    environment = os.environ if environment is None else environment
     if "MASTER_ADDR" in environment:
         return environment["MASTER_ADDR"], _number(environment, "MASTER_PORT")
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or ""
@@ -73,23 +73,6 @@ def first_node(nodes: str) -> str:
     """Return the first host of Slurm's list: "node[03-07,12],other" begins with node03."""
     found = re.match(r"([^,\[]*)(?:\[([^],-]+)[^]]*\])?([^,]*)", nodes)
     return "".join(part or "" for part in found.groups()) if found else ""
-
-
-def join(world: World, timeout: int, cuda: bool) -> None:
-    """Meet the other processes, unless that is done. Waits for all of them, `timeout` seconds at most.
-
-    Tensors on the CPU always travel by gloo: what is no matter of the device waits for none.
-    """
-    if dist.is_initialized():
-        return
-    address, port = meeting_point()
-    os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo",
-        rank=world.rank,
-        world_size=world.size,
-        timeout=timedelta(seconds=timeout),
-    )
 
 
 def share_cores(world: World) -> None:

@@ -1,9 +1,10 @@
-"""The processes of a run: torch's elastic launch around `finetune`, and what becomes of them when one fails."""
+"""The processes of a run: torch's elastic launch around a task, and what becomes of them when one fails."""
 
 import json
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import traceback
@@ -11,16 +12,20 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
-from zoo.errors import DeviceError, Interrupted, Problem, RunError, ZooError
+from zoo.errors import DeviceError, Problem, RunError, ZooError
+from zoo.memory import preload, start_method
 from zoo.recipe import Recipe
 from zoo.registry.contracts import Strategy
 from zoo.registry.events import ArtefactWritten, RunEnded
 from zoo.registry.parts import DevicePart
 from zoo.run.folder import new_folder_for
+from zoo.run.logs import tell
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Result:
 SILENCE = 10.0
 """Seconds in which a process that is still there says so, after another one was lost."""
 
+TALKATIVE = ("torch.distributed.elastic", "torch.multiprocessing")
+"""Torch's loggers that say what `launch` says, once and in zoo's words."""
+
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 
 
@@ -44,7 +52,9 @@ class ProcessFault(Exception):  # noqa: N818  named as what it is: a fault of zo
 
 
 class Lost(RunError):  # noqa: N818
-    """Other processes have ended or do not answer."""
+    """Other processes have ended or do not answer: those of the ranks `silent`."""
+
+    silent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,6 @@ class _Order:
     overwrite: bool
     changes: tuple[str, ...]
     aloud: Callable[[], AbstractContextManager[Any]]
-    reports: Path
-    parent: int
 
 
 def check_launched(recipe: Recipe) -> None:
@@ -108,25 +116,38 @@ def launch(
     from zoo.devices.processes import count_processes
 
     options, count = recipe.device.options, count_processes(settings(recipe))
+    folder = out or new_folder_for(recipe.run.name)
+    order = _Order(recipe, folder, blocked, resume, overwrite, changes, aloud)
+    restarts, patience = getattr(options, "restarts", 0), getattr(options, "timeout", 600)
+    with aloud():
+        result: Result | None = run_processes(partial(_finetune, order), count, restarts, patience)
+    if result is None:
+        what = "the processes were killed again and again"
+        raise RunError(what, where=str(folder), hint=f"see why, then: zoo finetune --resume {folder}")
+    return result
+
+
+def run_processes(
+    task: Callable[[], Any], count: int, restarts: int = 0, patience: int = 600, *, fresh: bool = False
+) -> Any:
+    """Call `task`, which can be pickled, in `count` processes on this machine; return what it gives in rank 0.
+
+    None when they were killed more than `restarts` times. `fresh` ones begin as a new Python does, and import all by
+    themselves. ZooError: what a process refused. ProcessFault: any other error of one.
+    """
     with TemporaryDirectory(prefix="zoo-reports-") as reports:
-        folder = out or new_folder_for(recipe.run.name)
-        order = _Order(recipe, folder, blocked, resume, overwrite, changes, aloud, Path(reports), os.getpid())
         try:
-            result = _run_agent(order, count, getattr(options, "restarts", 0), getattr(options, "timeout", 600))
+            result = _run_agent(task, Path(reports), count, restarts, patience, fresh)
         except BaseException:
             _raise_first(Path(reports))
             raise
         if result is None:
             _raise_first(Path(reports))
-            what = "the processes were killed again and again"
-            raise RunError(what, where=str(folder), hint=f"see why, then: zoo finetune --resume {folder}")
         return result
 
 
-def _run_agent(order: _Order, count: int, restarts: int, patience: int) -> Result | None:
+def _run_agent(task: Callable[[], Any], reports: Path, count: int, restarts: int, patience: int, fresh: bool) -> Any:
     """Torch's agent on this machine; None when the processes failed."""
-    import signal
-
     from torch.distributed.elastic.agent.server.api import WorkerSpec
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.rendezvous import RendezvousParameters
@@ -134,7 +155,8 @@ def _run_agent(order: _Order, count: int, restarts: int, patience: int) -> Resul
 
     from zoo.devices.agent import Agent
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it knows is said once, here
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith(TALKATIVE)]:
+        logging.getLogger(name).disabled = True
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(SIGNALS)
     before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
     name = f"zoo-{uuid.uuid4().hex}"
@@ -145,16 +167,18 @@ def _run_agent(order: _Order, count: int, restarts: int, patience: int) -> Resul
         role="zoo",
         local_world_size=count,
         entrypoint=_work,
-        args=(order,),
+        args=(task, reports),
         rdzv_handler=meeting,
         max_restarts=restarts,
         monitor_interval=0.1,
         local_addr="127.0.0.1",
     )
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    multiprocessing.set_forkserver_preload(["zoo.run"])
-    logs = DefaultLogsSpecs(log_dir=str(order.reports / "torch"))
-    agent = Agent(spec=spec, logs_specs=logs, start_method=method, shutdown_timeout=patience)
+    preload()
+    logs = DefaultLogsSpecs(log_dir=str(reports / "torch"))
+    agent = Agent(
+        spec=spec, logs_specs=logs, start_method="spawn" if fresh else start_method(), shutdown_timeout=patience
+    )
+    agent.tell, agent.silent, agent.forget = tell, partial(_silent, reports), partial(_forget, reports)
     try:
         done = agent.run()
     except SignalException as error:
@@ -163,56 +187,80 @@ def _run_agent(order: _Order, count: int, restarts: int, patience: int) -> Resul
         for signal_name, handler in before.items():
             signal.signal(getattr(signal, signal_name), handler)
         meeting.shutdown()
-    found: Result | None = None if done.is_failed() else done.return_values[0]
-    return found
+    return None if done.is_failed() else done.return_values[0]
 
 
-def _work(order: _Order) -> Result | None:
-    """One process: `finetune`, and a report for the launcher when it fails."""
+def _work(task: Callable[[], Any], reports: Path) -> Any:
+    """One process: the task, and a report for the launcher when it fails."""
     from zoo.memory import settle
-    from zoo.registry import load_registry
-    from zoo.run.finetuning import finetune
 
     settle()
     os.setpgid(0, 0)  # Ctrl-C reaches the launcher alone, which passes it on
     multiprocessing.set_start_method(None, force=True)  # a loader's workers start as ever
+    Thread(target=_stop_with_the_launcher, daemon=True).start()
     rank = int(os.environ["RANK"])
     try:
-        result = finetune(
-            order.recipe,
-            order.out,
-            registry=load_registry(order.blocked),
-            resume=order.resume,
-            overwrite=order.overwrite,
-            changes=order.changes,
-            aloud=order.aloud,
-        )
+        result = task()
     except BaseException as error:  # noqa: BLE001  the launcher says it
-        _report(order.reports, rank, error)
-        if isinstance(error, Lost):
-            time.sleep(SILENCE)  # the launcher sees the one that was lost before this one
+        _report(reports, rank, error)
         sys.stdout.flush()
         os._exit(error.exit_code if isinstance(error, ZooError) else 1)
     return result if rank == 0 else None
 
 
+def _stop_with_the_launcher() -> None:
+    """A launcher that is killed tells nobody: its processes stop after their step, with a checkpoint."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _finetune(order: _Order) -> Result:
+    from zoo.registry import load_registry
+    from zoo.run.finetuning import finetune
+
+    return finetune(
+        order.recipe,
+        order.out,
+        registry=load_registry(order.blocked),
+        resume=order.resume,
+        overwrite=order.overwrite,
+        changes=order.changes,
+        aloud=order.aloud,
+    )
+
+
 def _report(folder: Path, rank: int, error: BaseException) -> None:
     said: dict[str, Any] = {"rank": rank, "time": time.time(), "lost": isinstance(error, Lost)}
+    said["silent"] = error.silent if isinstance(error, Lost) else ()
     if isinstance(error, ZooError):
         problems = [[problem.what, problem.where, problem.hint] for problem in error.problems]
-        said |= {"problems": problems, "exit": error.exit_code, "asked": isinstance(error, Interrupted)}
+        said |= {"problems": problems, "exit": error.exit_code}
     else:
         said |= {"trace": "".join(traceback.format_exception(error))}
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    draft = folder / f".{attempt}-{rank}"
+    draft = folder / f".{rank}"
     draft.write_text(json.dumps(said), encoding="utf-8")
-    draft.rename(folder / f"{attempt}-{rank}.json")
+    draft.rename(folder / f"{rank}.json")
+
+
+def _reports(folder: Path) -> list[dict[str, Any]]:
+    """Return what processes said when they failed, the first first; those that only lost others come last."""
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    return sorted(reports, key=lambda said: (said["lost"], said["time"]))
+
+
+def _silent(folder: Path) -> set[int]:
+    return {rank for said in _reports(folder) for rank in said["silent"]}
+
+
+def _forget(folder: Path) -> None:
+    for path in folder.glob("*.json"):
+        path.unlink()
 
 
 def _raise_first(folder: Path) -> None:
-    """Raise what the first process to fail said, if one has; those that only lost others come last."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    for said in sorted(reports, key=lambda said: (said["lost"], said["time"]))[:1]:
+    for said in _reports(folder)[:1]:
         if "trace" in said:
             raise ProcessFault(f"process {said['rank']}:\n{said['trace']}")
         error = RunError.of([Problem(*problem) for problem in said["problems"]])
@@ -226,7 +274,7 @@ def others_named(strategy: Strategy) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        from zoo.devices.silent import find_silent, is_of_collectives
+        from zoo.devices.meeting import find_silent, is_of_collectives
 
         if strategy.processes == 1 or not is_of_collectives(error):
             raise
@@ -240,9 +288,9 @@ def _lost(strategy: Strategy, silent: Sequence[int], error: RuntimeError) -> Los
             f"the processes could not exchange tensors: {str(error).splitlines()[0]}", hint="look at the network"
         )
     names = " and ".join(map(str, silent))
-    what = (
-        f"process {names} of {strategy.processes} has ended or does not answer"
-        if len(silent) == 1
-        else (f"processes {names} of {strategy.processes} have ended or do not answer")
-    )
-    return Lost(what, hint="see what became of it, then go on with --resume")
+    found = f"process {names} of {strategy.processes} has ended or does not answer"
+    if len(silent) > 1:
+        found = f"processes {names} of {strategy.processes} have ended or do not answer"
+    lost = Lost(found, hint="see what became of it, then go on with --resume")
+    lost.silent = tuple(silent)
+    return lost

@@ -4,9 +4,12 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -14,7 +17,10 @@ from pathlib import Path
 
 from zoo.errors import RunError, ZooError
 from zoo.files import sha256
+from zoo.recipe import load_recipe
+from zoo.registry import load_registry
 from zoo.run.folder import RunFolder
+from zoo.run.launching import needs_launch
 from zoo.run.lock import NAME as LOCK
 
 HISTORY = ("environment.json", "log.txt", LOCK)
@@ -57,9 +63,12 @@ def prove(
         raise RunError(f"{str(folder)!r} is not empty", hint="choose another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     whole = RunFolder(folder / "whole")
-    _warm()
+    registry = load_registry()
+    start = _start_command if needs_launch(load_recipe(recipe, registry, list(settings))) else _start
+    if start is _start:
+        _warm()
     started = time.monotonic()
-    _finish(_start(recipe, whole.path, settings), whole.path)
+    _finish(start(recipe, whole.path, settings), whole.path)
     length = time.monotonic() - started
     tell("whole", f"{whole.path}, {length:.1f} s")
     done: list[Kill] = []
@@ -69,7 +78,7 @@ def prove(
     while len(done) < kills:
         runs += 1
         out = folder / f"killed-{runs}"
-        for kill in _killed(whole.recipe, out, runs, length, draw, kills - len(done)):
+        for kill in _killed(start, whole.recipe, out, runs, length, draw, kills - len(done)):
             done.append(kill)
             stood = kill.stood or "no checkpoint yet"
             tell("killed", f"{len(done)} of {kills}, {kill.seconds:.1f} s after its start: {stood}")
@@ -82,10 +91,12 @@ def prove(
     return Proof(whole.path, runs, tuple(done), tuple(different))
 
 
-def _killed(recipe: Path, out: Path, run: int, length: float, draw: random.Random, most: int) -> Iterator[Kill]:
+def _killed(
+    start: "_Start", recipe: Path, out: Path, run: int, length: float, draw: random.Random, most: int
+) -> Iterator[Kill]:
     """Yield the kills of one run, until it ends by itself; after `most` it is left alone."""
     for _ in range(most):
-        process = _start(recipe, out)
+        process = start(recipe, out, ())
         seconds = draw.uniform(0, length)
         process.join(seconds)
         if process.exitcode is not None:
@@ -93,7 +104,7 @@ def _killed(recipe: Path, out: Path, run: int, length: float, draw: random.Rando
         process.kill()
         process.join()
         yield Kill(run, seconds, _stand(out))
-    _finish(_start(recipe, out), out)
+    _finish(start(recipe, out, ()), out)
 
 
 def _stand(out: Path) -> str:
@@ -131,7 +142,57 @@ def _said(out: Path) -> Path:
     return out.with_suffix(".txt")
 
 
-def _start(recipe: Path, out: Path, settings: Sequence[str] = ()) -> BaseProcess:
+class _Command:
+    """A run of several processes: a command, in a session of its own with all that it starts."""
+
+    def __init__(self, words: Sequence[str], said: Path) -> None:
+        with said.open("w") as file:
+            self._process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+
+    @property
+    def exitcode(self) -> int | None:
+        """Its status; None while it runs."""
+        return self._process.poll()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for its end, so long at most."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """Kill -9 all of its processes; on a system without /proc its launcher alone."""
+        self._process.kill()
+        while left := _session(self._process.pid):
+            for process in left:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            self._process.poll()  # a leader that nobody has waited for stays in its session
+        self._process.wait()
+
+
+def _session(leader: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # gone by now
+            state, _, _, session, *_ = stat.read_text().rpartition(")")[2].split()
+            found += [int(stat.parent.name)] if int(session) == leader and state != "Z" else []
+    return found
+
+
+_Running = BaseProcess | _Command
+_Start = Callable[[Path, Path, Sequence[str]], _Running]
+
+
+def _start_command(recipe: Path, out: Path, settings: Sequence[str]) -> _Command:
+    """Start or resume a run of several processes."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    resume = ["--resume"] if (out / LOCK).exists() else []
+    command = [sys.executable, "-m", "zoo", "finetune", str(recipe), "--out", str(out), *resume, *words]
+    return _Command(command, _said(out))
+
+
+def _start(recipe: Path, out: Path, settings: Sequence[str]) -> BaseProcess:
     """Start or resume a run in a process of its own, which says nothing."""
     resume = (out / LOCK).exists()
     process = _context().Process(target=_run, args=(str(recipe), str(out), tuple(settings), resume))
@@ -140,8 +201,6 @@ def _start(recipe: Path, out: Path, settings: Sequence[str] = ()) -> BaseProcess
 
 
 def _run(recipe: str, out: str, settings: Sequence[str], resume: bool) -> None:
-    from zoo.recipe import load_recipe
-    from zoo.registry import load_registry
     from zoo.run.finetuning import finetune
 
     multiprocessing.set_start_method(None, force=True)  # its loader's workers start as ever
@@ -156,7 +215,7 @@ def _run(recipe: str, out: str, settings: Sequence[str], resume: bool) -> None:
         sys.exit(error.problems[0].what)
 
 
-def _finish(process: BaseProcess, out: Path) -> None:
+def _finish(process: _Running, out: Path) -> None:
     """Wait for a run's end. RunError: it failed."""
     process.join()
     if process.exitcode:

@@ -1,0 +1,243 @@
+"""Runs of several processes, as a user starts them: launched by zoo, torchrun or srun; killed, stopped, and failing."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs.processes import kill_tree, ranks, start, wait_for, wait_for_the_end_of, wait_until
+from zoo.run.prove import compare
+
+TWO = ("--set", "device.use=ddp", "--set", "device.devices=2")
+LONG = (*TWO, "--set", "run.epochs=12", "--set", "checkpoint.every=1", "--set", "data.augment=standard")
+ZOO = str(Path(sys.executable).parent / "zoo")
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def torchrun(*words: object) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", *map(str, words)]
+
+
+def popen(folder: Path, words: list[str], **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        words,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def alone(zoo, recipe, tmp_path):
+    """The metrics of a run in one process, of a network without batch norm."""
+    assert zoo("finetune", recipe, "--out", "alone", *VIT)[0] == 0
+    return metrics(tmp_path / "alone")
+
+
+VIT = ("--set", "backbone.arch=test_vit", "--set", "optim.use=sgd")
+
+
+def assert_near(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.timeout(120)
+def test_two_processes_give_what_one_gives(zoo, recipe, tmp_path, alone):
+    status, _, err = zoo("finetune", recipe, "--out", "two", *VIT, *TWO)
+    assert (status, err) == (0, "")
+    log = (tmp_path / "two/log.txt").read_text()
+    assert (log.count("device       ddp, 2 processes, cpu, fp32\n"), log.count("epoch ")) == (1, 3)
+    assert_near(metrics(tmp_path / "two"), alone)
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {
+        path.name for path in (tmp_path / "alone").iterdir()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_shards_give_what_one_gives(zoo, recipe, tmp_path, alone):
+    shards = ("--set", "device.use=fsdp", "--set", "device.devices=2")
+    assert zoo("finetune", recipe, "--out", "two", *VIT, *shards)[::2] == (0, "")
+    assert_near(metrics(tmp_path / "two"), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_stop_and_a_resume_change_no_bit(recipe, tmp_path):
+    whole = start(tmp_path, "finetune", recipe, "--out", "whole", *LONG)
+    out, err = whole.communicate()
+    assert (whole.returncode, err, out.count("device  "), out.count("epoch 1/12")) == (0, "", 1, 1)
+    stopped = start(tmp_path, "finetune", tmp_path / "whole/recipe.toml", "--out", "stopped")
+    wait_for(tmp_path / "stopped/checkpoints/step-00000006")
+    stopped.terminate()
+    err = stopped.communicate(timeout=60)[1]
+    assert stopped.returncode == 143
+    assert err.startswith("error: stopped after step ")
+    assert err.endswith("  mend:  zoo finetune --resume stopped\n")
+    wait_for_the_end_of(stopped.pid)
+    resumed = start(tmp_path, "finetune", "--resume", "stopped")
+    assert (resumed.communicate()[1], resumed.returncode) == ("", 0)
+    assert compare(tmp_path / "whole", tmp_path / "stopped") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_is_replaced_and_no_bit_changes(recipe, tmp_path, rank):
+    whole = start(tmp_path, "finetune", recipe, "--out", "whole", *LONG)
+    assert whole.communicate()[1] == ""
+    killed = start(tmp_path, "finetune", tmp_path / "whole/recipe.toml", "--out", "killed")
+    wait_for(tmp_path / "killed/checkpoints/step-00000006")
+    os.kill(ranks(killed.pid)[rank], signal.SIGKILL)
+    out, err = killed.communicate()
+    assert (killed.returncode, err) == (0, "")
+    assert f"replaced     process {rank}, ended by SIGKILL; all go on (2 more times)" in out.splitlines()
+    assert compare(tmp_path / "whole", tmp_path / "killed") == []
+
+
+@pytest.mark.timeout(120)
+def test_what_one_process_refuses_ends_all(zoo, recipe, photos):
+    """The corrupt image is in the part of one process alone; the other waits for its gradients."""
+    (photos / "train/above/03.png").write_bytes(b"no image")
+    started = time.monotonic()
+    assert zoo("finetune", recipe, "--out", "run", *TWO)[::2] == (
+        2,
+        "error: image 'train/above/03.png' cannot be used: it is in no image format that Pillow reads\n"
+        '  mend:  mend or remove it, or set data.on_bad_image = "skip"\n',
+    )
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_bad_image_of_one_process_is_skipped_and_counted_once(zoo, recipe, photos, tmp_path):
+    for name in ("train/above/03.png", "val/below/02.png"):
+        (photos / name).write_bytes(b"no image")
+    skip = ("--set", "data.on_bad_image=skip")
+    assert zoo("finetune", recipe, "--out", "alone", *VIT, *skip)[0] == 0
+    assert zoo("finetune", recipe, "--out", "two", *VIT, *skip, *TWO)[::2] == (0, "")
+    assert_near(metrics(tmp_path / "two"), metrics(tmp_path / "alone"))
+    bad = [(tmp_path / run / "bad_images.txt").read_text() for run in ("alone", "two")]
+    assert bad[0] == bad[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_process_that_does_not_answer_is_named(recipe, tmp_path):
+    hung = start(tmp_path, "finetune", recipe, "--out", "hung", *LONG, "--set", "device.timeout=5")
+    wait_for(tmp_path / "hung/checkpoints/step-00000006")
+    os.kill(ranks(hung.pid)[1], signal.SIGSTOP)
+    stopped = time.monotonic()
+    err = hung.communicate(timeout=60)[1]
+    assert (hung.returncode, err) == (
+        2,
+        "error: process 1 of 2 has ended or does not answer\n"
+        "  mend:  see what became of it, then go on with --resume\n",
+    )
+    assert time.monotonic() - stopped < 5 + 10 + 10
+    wait_for_the_end_of(hung.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_torchrun_starts_them_too(recipe, tmp_path, alone):
+    words = torchrun(
+        "--standalone", "--nproc-per-node", 2, "--no-python", ZOO, "finetune", recipe, "--out", "two", *VIT
+    )
+    done = popen(tmp_path, [*words, "--set", "device.use=ddp"])
+    out, err = done.communicate()
+    assert done.returncode == 0, err
+    assert sum(line.startswith("run  ") for line in out.splitlines()) == 1
+    assert_near(metrics(tmp_path / "two"), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_slurm_starts_them_too(recipe, tmp_path, alone):
+    step = {"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2"}
+    words = [ZOO, "finetune", str(recipe), "--out", "two", *VIT, "--set", "device.use=ddp"]
+    job = str(free_port())  # the port is the job's
+    started = [
+        popen(tmp_path, words, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), SLURM_JOB_ID=job, **step)
+        for rank in (0, 1)
+    ]
+    said = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert (said[1], said[0][1]) == (("", ""), "")
+    assert_near(metrics(tmp_path / "two"), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_machines_meet_by_c10d(recipe, tmp_path, alone):
+    """Two launchers, a process each, with one folder in common."""
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "7")
+    words = torchrun("--nnodes", 2, "--nproc-per-node", 1, *meeting, "--local-addr", "127.0.0.1", "--no-python", ZOO)
+    words += ["finetune", str(recipe), "--out", "two", *VIT, "--set", "device.use=ddp"]
+    machines = [popen(tmp_path, words) for _ in range(2)]
+    said = [machine.communicate() for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert_near(metrics(tmp_path / "two"), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_machine_goes_and_comes_back_and_the_batches_stay(zoo, recipe, tmp_path):
+    """Torch's launchers, a process each: 2, then 1, then 2 again, in the order of one process."""
+    keys = [*VIT, "--set", "run.epochs=60", "--set", "checkpoint.every=2"]
+    assert zoo("finetune", recipe, "--out", "alone", *keys)[0] == 0
+    port = free_port()
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "8"]
+    meeting += ["--rdzv-conf", "last_call_timeout=3,keep_alive_interval=1", "--local-addr", "127.0.0.1"]
+    words = torchrun("--nnodes", "1:2", "--nproc-per-node", 1, "--max-restarts", 3, *meeting, "--no-python", ZOO)
+    words += ["finetune", str(recipe), "--out", "run", *keys, "--set", "device.use=ddp"]
+    fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # torch 2.14 tells a machine that comes later no address
+    first = popen(tmp_path, words, **fresh)
+    wait_until(lambda: is_open(port))  # where they meet lives on
+    second = popen(tmp_path, words, **fresh)
+    log, step = tmp_path / "run/log.txt", tmp_path / "run/checkpoints"
+    wait_for(step / "step-00000008")
+    kill_tree(second.pid)
+    wait_until(lambda: "device       cpu, fp32" in log.read_text())  # alone
+    back = popen(tmp_path, words, **fresh)
+    said = [machine.communicate(timeout=200) for machine in (first, back, second)]
+    assert [machine.returncode for machine in (first, back)] == [0, 0], said
+    assert log.read_text().count("device       ddp, 2 processes, cpu, fp32\n") == 2
+    assert_near(metrics(tmp_path / "run"), metrics(tmp_path / "alone"))
+
+
+def test_one_of_several_processes_takes_no_strategy_for_one(zoo, recipe, monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setitem(os.environ, name, value)
+    assert zoo("finetune", recipe, "--out", "run") == (
+        2,
+        "",
+        "error: this is one of 2 processes, and 'single' takes one\n  where: device.use\n"
+        '  mend:  use "ddp" or "fsdp", or start it without torchrun or srun\n',
+    )
