@@ -33,9 +33,9 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from zoo.backbones import timm, torchvision
-from zoo.cli.process import settle
 from zoo.devices.single import Single
 from zoo.heads.linear import LinearHead
+from zoo.memory import settle
 from zoo.meta import on_meta
 from zoo.registry.builtin.backbones import TimmOptions, TorchvisionOptions
 from zoo.registry.contracts import Backbone, DeviceSettings

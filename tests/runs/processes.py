@@ -48,12 +48,23 @@ def ranks(leader: int) -> list[int]:
     return sorted(process for process, group in session(leader).items() if process == group != leader)
 
 
-def kill_tree(root: int) -> None:
-    """Kill -9 a command and all that it started, in whatever session."""
-    parents = {}
+def _parents() -> dict[int, int]:
+    """{process: its parent} of all processes."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # gone by now
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+            found[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process has started itself."""
+    return sorted(process for process, its in _parents().items() if its == parent)
+
+
+def kill_tree(root: int) -> None:
+    """Kill -9 a command and all that it started, in whatever session."""
+    parents = _parents()
     below = {root}
     while more := {process for process, parent in parents.items() if parent in below} - below:
         below |= more

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.processes import kill_tree, ranks, start, wait_for, wait_for_the_end_of, wait_until
+from tests.runs.processes import children, kill_tree, ranks, start, wait_for, wait_for_the_end_of, wait_until
 from zoo.run.prove import compare
 
 TWO = ("--set", "device.use=ddp", "--set", "device.devices=2")
@@ -132,6 +133,38 @@ def test_what_one_process_refuses_ends_all(zoo, recipe, photos):
         '  mend:  mend or remove it, or set data.on_bad_image = "skip"\n',
     )
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_goes_on_under_another_strategy(zoo, recipe, tmp_path):
+    """It is a change, and has to be named."""
+    keys = (*VIT, "--set", "schedule.use=constant")
+    assert zoo("finetune", recipe, "--out", "alone", *keys)[0] == 0
+    assert zoo("finetune", recipe, "--out", "run", *keys, "--set", "run.epochs=1")[0] == 0
+    longer = ("--resume", "--set", "run.epochs=2")
+    assert zoo("finetune", recipe, "--out", "run", *keys, *longer, *TWO)[::2] == (0, "")
+    assert_near(metrics(tmp_path / "run"), metrics(tmp_path / "alone"))
+    back = ("--set", 'device={use="single", precision="fp32", channels_last=false}', "--set", "run.epochs=3")
+    assert zoo("finetune", "--resume", "run", *back)[::2] == (0, "")
+    assert len(metrics(tmp_path / "run")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_loader_process_of_one_is_killed(recipe, tmp_path):
+    run = start(tmp_path, "finetune", recipe, "--out", "run", *LONG, "--set", "data.workers=1")
+    wait_for(tmp_path / "run/checkpoints/step-00000006")
+    os.kill(children(ranks(run.pid)[1])[0], signal.SIGKILL)
+    err = run.communicate(timeout=60)[1]
+    assert run.returncode == 2
+    assert re.fullmatch(
+        r"error: a loader process ended: DataLoader worker \(pid(\(s\))? \d+\).*\n  where: data.workers\n"
+        r"  mend:  set fewer workers: memory may be short\n",
+        err,
+        re.DOTALL,
+    ), err
+    wait_for_the_end_of(run.pid)
 
 
 @pytest.mark.slow

@@ -21,6 +21,26 @@ def test_twenty_kills_change_nothing(recipe, tmp_path, sets, monkeypatch):
     assert any(kill.stood for kill in proof.kills)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_of_two_processes_change_nothing(recipe, tmp_path, monkeypatch):
+    """The launcher and both processes at once, each time."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    two = [*SETS, "checkpoint.every=1", "device.use=ddp", "device.devices=2"]
+    proof = prove(recipe, tmp_path / "proof", 6, two)
+    assert proof.different == ()
+    assert len(proof.kills) == 6
+    assert any(kill.stood for kill in proof.kills)
+
+
+@pytest.mark.timeout(120)
+def test_two_kills_change_nothing(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    proof = prove(recipe, tmp_path / "proof", 2, ["run.epochs=4", "run.ema=0.9", "checkpoint.every=1"])
+    assert proof.different == ()
+    assert len(proof.kills) == 2
+
+
 def test_the_command_says_what_differs(zoo, recipe, monkeypatch):
     monkeypatch.setattr(proving, "_killed", lambda *_: iter([proving.Kill(1, 0.5, "")]))
     monkeypatch.setattr(proving, "compare", lambda whole, out: ["metrics.jsonl"])

@@ -1,16 +1,28 @@
 """Checkpoints: whole or not at all, damage noticed, a full disk survived."""
 
+import errno
+import gc
+import hashlib
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from signal import SIGKILL
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from zoo.errors import RunError
+from zoo.train import checkpoint as writing
 from zoo.train.checkpoint import Checkpoints, damage, is_due, read
 
 STATE = {"progress": {"step": 3, "loss_sum": 0.1}, "name": "größe"}
@@ -250,3 +262,222 @@ def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path, file: str, eighth
     assert newest is not None
     assert newest.path == before
     assert [fault.partition(":")[0] for fault in checkpoints.damaged()] == ["step-00000006"]
+
+
+# In the background.
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+WRITE = writing._write
+
+
+class Held:
+    """Holds every write up until it is let go, and notes its thread."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self, *given: Any) -> None:
+        self.threads.append(threading.current_thread())
+        if not self.let_go.wait(60):
+            raise TimeoutError
+        WRITE(*given)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    made = Held()
+    monkeypatch.setattr(writing, "_write", made)
+    yield made
+    made.let_go.set()
+
+
+def test_what_changes_after_the_call_is_not_in_the_file(tmp_path: Path, held: Held) -> None:
+    given, state = tensors(), {"progress": {"step": 3}, "names": ["a"]}
+    view = torch.arange(6.0).view(2, 3)
+    given["model"]["transposed"] = view.T
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    path = checkpoints.begin(3, given, state, best=True)
+    assert not path.exists()
+    for tensor in (*given["model"].values(), *given["ema"].values()):
+        tensor.zero_()
+    del given["ema"]["conv"]
+    state["progress"]["step"] = 4  # type: ignore[call-overload]
+    state["names"].append("b")  # type: ignore[attr-defined]
+    held.let_go.set()
+    checkpoints.wait()
+    found, expected = read(path), tensors()
+    expected["model"]["transposed"] = torch.arange(6.0).view(2, 3).T
+    assert {name: group.keys() for name, group in found.tensors.items()} == {
+        name: group.keys() for name, group in expected.items()
+    }
+    for name, group in expected.items():
+        assert all(torch.equal(found.tensors[name][key], value) for key, value in group.items())
+    assert (found.state["progress"], found.state["names"]) == ({"step": 3}, ["a"])
+
+
+def test_the_files_are_those_of_the_plain_libraries(tmp_path: Path) -> None:
+    """To the byte: runs are compared by them."""
+    path = Checkpoints(tmp_path, keep=1).save(3, tensors(), STATE, best=False)
+    digests = {}
+    for name, group in tensors().items():
+        save_file({key: tensor.contiguous() for key, tensor in group.items()}, tmp_path / name)
+        assert (path / f"{name}.safetensors").read_bytes() == (tmp_path / name).read_bytes()
+        digests[f"{name}.safetensors"] = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+    digests["state.json"] = hashlib.sha256(json.dumps(STATE).encode()).hexdigest()
+    assert (path / "state.json").read_text() == json.dumps({**STATE, "sha256": digests}, indent=1)
+
+
+READS: dict[str, Callable[[Checkpoints], object]] = {
+    "paths": lambda checkpoints: checkpoints.paths(),
+    "best": lambda checkpoints: checkpoints.best(),
+    "newest": lambda checkpoints: checkpoints.newest(),
+    "damaged": lambda checkpoints: checkpoints.damaged(),
+    "mark_best": lambda checkpoints: checkpoints.mark_best(3),
+    "prune": lambda checkpoints: checkpoints.prune(checkpoints.folder / "step-00000003"),
+    "wait": lambda checkpoints: checkpoints.wait(),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_nobody_sees_half_of_one(tmp_path: Path, held: Held, name: str) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    path = checkpoints.begin(3, tensors(), STATE, best=True)
+    assert checkpoints.is_writing
+    threading.Timer(0.1, held.let_go.set).start()
+    READS[name](checkpoints)
+    assert not checkpoints.is_writing
+    assert names(tmp_path) == ["index.json", "step-00000003"]
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert (newest.path, checkpoints.paths(), checkpoints.best(), checkpoints.damaged()) == (path, [path], path, [])
+
+
+def test_one_is_written_at_a_time_in_order_and_no_thread_is_left(tmp_path: Path, held: Held) -> None:
+    before = threading.enumerate()
+    held.let_go.set()
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(1, 6):
+        checkpoints.begin(step, tensors(float(step)), STATE, best=step == 2)
+        assert len(set(threading.enumerate()) - set(before)) <= 1
+    assert [path.name for path in checkpoints.paths()] == ["step-00000002", "step-00000004", "step-00000005"]
+    for path in checkpoints.paths():
+        assert torch.equal(read(path).tensors["model"]["conv"], tensors(float(path.name[-1]))["model"]["conv"])
+    assert len(held.threads) == 5
+    assert threading.main_thread() not in held.threads
+    assert threading.enumerate() == before
+
+
+def test_the_copy_is_given_back_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[weakref.ref[Tensor]] = []
+
+    def noted(folder: Path, snapshot: Any) -> None:
+        copies.extend(weakref.ref(tensor) for tensor in snapshot.tensors["model"].values())
+        WRITE(folder, snapshot)
+
+    monkeypatch.setattr(writing, "_write", noted)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, tensors(), STATE, best=False)
+    gc.collect()
+    assert [copy() for copy in copies] == [None, None]
+
+
+def refuse(folder: Path, snapshot: Any) -> None:
+    (folder / "model.safetensors").write_bytes(b"half")
+    raise FULL
+
+
+@pytest.mark.parametrize("name", [*READS, "begin", "save"])
+def test_a_failure_is_raised_by_the_next_call_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    old = checkpoints.save(1, tensors(), STATE, best=True)
+    with monkeypatch.context() as disk:
+        disk.setattr(writing, "_write", refuse)
+        checkpoints.begin(2, tensors(), STATE, best=True)
+        while checkpoints.is_writing:
+            time.sleep(0.001)
+    following: Callable[[Checkpoints], object] = READS.get(
+        name, lambda checkpoints: getattr(checkpoints, name)(3, tensors(), STATE, best=False)
+    )
+    with pytest.raises(RunError) as caught:
+        following(checkpoints)
+    assert str(caught.value) == (
+        "cannot save step-00000002: [Errno 28] No space left on device; step-00000001 is whole\n"
+        f"  where: {tmp_path}\n  mend:  make room, then go on with --resume"
+    )
+    assert names(tmp_path) == ["index.json", "step-00000001"]
+    checkpoints.wait()
+    assert (checkpoints.paths(), checkpoints.best(), checkpoints.damaged()) == ([old], old, [])
+    checkpoints.save(3, tensors(), STATE, best=False)
+    assert not checkpoints.damaged()
+
+
+def test_a_process_that_only_reads_begins_nothing(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1, writes=False)
+    before = threading.enumerate()
+    assert checkpoints.begin(3, tensors(), STATE, best=True) == tmp_path / "checkpoints" / "step-00000003"
+    assert (checkpoints.is_writing, threading.enumerate()) == (False, before)
+    checkpoints.wait()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_kill_while_one_is_written_leaves_the_older_ones_whole(tmp_path: Path) -> None:
+    script = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from safetensors.torch import save_file
+        from tests.train.test_checkpoint import STATE, tensors
+        from zoo.train import checkpoint
+
+        def killed(group, file):
+            save_file(group, file)
+            if "step-00000003" in str(file) and file.name == "ema.safetensors":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoint.save_file = killed
+        checkpoints = checkpoint.Checkpoints(Path(sys.argv[1]), keep=2)
+        for step in (1, 2, 3):
+            checkpoints.begin(step, tensors(), STATE, best=step == 1)
+        checkpoints.wait()
+    """
+    assert run(script, tmp_path).returncode == -SIGKILL
+    draft, *rest = names(tmp_path)
+    assert draft.startswith(".step-00000003.")
+    assert names(tmp_path / draft) == ["ema.safetensors", "model.safetensors"]
+    assert rest == ["index.json", "step-00000001", "step-00000002"]
+    again = Checkpoints(tmp_path, keep=2)
+    newest = again.newest()
+    assert newest is not None
+    assert (newest.path.name, again.damaged()) == ("step-00000002", [])
+    again.save(3, tensors(), STATE, best=False)
+    assert names(tmp_path) == ["index.json", "step-00000001", "step-00000002", "step-00000003"]
+
+
+@pytest.mark.parametrize("end", ["sys.exit(3)", "process.leave(3)"])
+def test_a_process_that_ends_writes_to_the_end(tmp_path: Path, end: str) -> None:
+    script = f"""if True:
+        import sys, time
+        from pathlib import Path
+        from tests.train.test_checkpoint import STATE, WRITE, tensors
+        from zoo.cli import process
+        from zoo.train import checkpoint
+
+        def slow(*given):
+            time.sleep(0.5)
+            WRITE(*given)
+
+        checkpoint._write = slow
+        checkpoint.Checkpoints(Path(sys.argv[1]), keep=2).begin(1, tensors(), STATE, best=True)
+        {end}
+    """
+    assert run(script, tmp_path).returncode == 3
+    assert names(tmp_path) == ["index.json", "step-00000001"]
+    assert not damage(tmp_path / "step-00000001")
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, from the repository's root."""
+    root = Path(__file__).parents[2]
+    return subprocess.run([sys.executable, "-c", script, folder], cwd=root, capture_output=True, text=True, check=False)

@@ -1,7 +1,8 @@
 """The loop in two real processes: the same gradients, the same validation, the same checkpoints as in one."""
 
 from dataclasses import replace
-from itertools import product
+from itertools import count, product
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ import torch
 from torch import Tensor
 
 from tests.devices.together import together
-from tests.train.tiny import SETTINGS, make_backbone, make_loop, make_model
+from tests.train.tiny import SETTINGS, SPEC, make_backbone, make_job, make_loop, make_model
+from zoo.data import Preprocess
 from zoo.devices.data_parallel import build as data_parallel
 from zoo.devices.ddp import build as ddp
 from zoo.devices.fsdp import build as fsdp
 from zoo.devices.single import build as single
+from zoo.errors import RunError
 from zoo.recipe.schema import OptimTable
 from zoo.registry.builtin.devices import ProcessesOptions
 from zoo.registry.contracts import Strategy
 from zoo.registry.parts import NoOptions
 from zoo.shards import whole, whole_state
 from zoo.train.checkpoint import Checkpoints, read
+from zoo.train.loop import Loop
 from zoo.train.optim_state import optimizer_tensors
 
 BATCHES = {
@@ -67,6 +71,27 @@ def test_gradients_and_metrics_are_those_of_one_process(tmp_path: Path, strategy
             assert found[name][2] == pytest.approx(metrics, rel=1e-6), name
             for one, other in zip(grads, found[name][1], strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def failed(folder: Path) -> str:
+    """Train on images of which one process alone sees some that are no numbers."""
+    strategy = make_strategy("ddp")
+    job = make_job(folder, arch="test_vit", strategy=strategy)
+    if strategy.rank == 1:
+        steps = count(1)
+        job = replace(job, normalise=lambda images: job_normalise(images) * (nan if next(steps) == 2 else 1))
+    with pytest.raises(RunError) as refused:
+        Loop(job).fit()
+    return str(refused.value)
+
+
+job_normalise = Preprocess(SPEC).normalise
+
+
+@pytest.mark.slow
+def test_a_loss_of_one_process_that_is_no_number_ends_all_at_the_same_step(tmp_path: Path) -> None:
+    said = 'the loss is nan at step 2\n  mend:  lower optim.lr, set run.clip_norm, or set device.precision = "fp32"'
+    assert together(tmp_path / "together", 2, failed, tmp_path / "run") == [said, said]
 
 
 COMPILE = (False, "aot_eager")

@@ -35,7 +35,8 @@ from zoo.registry.contracts import (
 from zoo.registry.parts import NoOptions
 from zoo.shards import is_sharded
 from zoo.train.checkpoint import Checkpoints
-from zoo.train.loop import Job, Loop
+from zoo.train.job import Job
+from zoo.train.loop import Loop
 from zoo.train.model import Model
 from zoo.train.optim import make_optimizer
 from zoo.train.route import can_keep

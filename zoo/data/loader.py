@@ -89,14 +89,10 @@ class Loader:
             passing = iter(self._torch)
         while True:
             try:
-                batch, bad = next(passing)
+                with ends_named():
+                    batch, bad = next(passing)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker"):
-                    raise
-                mend = "set fewer workers: memory may be short"
-                raise DataError(f"a loader process ended: {error}", "data.workers", mend) from error
             self.note(bad)
             yield batch
 
@@ -123,6 +119,21 @@ class Loader:
         if isinstance(self._torch._iterator, _MultiProcessingDataLoaderIter):
             self._torch._iterator._shutdown_workers()
         self._torch._iterator = None
+
+
+@contextmanager
+def ends_named() -> Iterator[None]:
+    """Where a loader process has ended, say so. DataError.
+
+    torch raises that in the main thread whatever it is at, for as long as such processes live.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        mend = "set fewer workers: memory may be short"
+        raise DataError(f"a loader process ended: {error}", "data.workers", mend) from error
 
 
 def _collate(found: list[Sample | BadImage]) -> tuple[Batch | None, list[BadImage]]:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+from zoo.data.loader import ends_named
 from zoo.recipe import Recipe
 from zoo.registry import Registry, load_registry
 from zoo.registry.contracts import Strategy
@@ -46,6 +47,7 @@ def finetune(
     with ExitStack() as held:
         strategy = steps.place(recipe)
         held.enter_context(others_named(strategy))
+        held.enter_context(ends_named())
         held.enter_context(aloud() if strategy.is_main else nullcontext())
         return _finetune(recipe, strategy, out, registry, resume, overwrite, changes)
 

@@ -26,8 +26,9 @@ def keep_to(recipe: Recipe, folder: RunFolder, registry: Registry, changes: Sequ
     recipe = recipe.with_device(**{key: getattr(found, key) for key in MEASURED if getattr(given, key) == "auto"})
     different = [
         key
-        for key, _, _ in differences(kept.to_table(), recipe.to_table())
+        for key, old, new in differences(kept.to_table(), recipe.to_table())
         if not any(key == change or key.startswith(f"{change}.") for change in changes)
+        and not (None in (old, new) and f"{key.rpartition('.')[0]}.use" in changes)  # another part's own options
     ]
     if different:
         hint = f"give the run's own recipe, or name the change: --set {different[0]}=…"

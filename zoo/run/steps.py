@@ -40,7 +40,8 @@ from zoo.run.logs import LOGGER, tell
 from zoo.run.network import Network, attach_adapter, build_backbone, image_size, make_network
 from zoo.shards import is_sharded
 from zoo.train.checkpoint import Checkpoints
-from zoo.train.loop import Job, Loop
+from zoo.train.job import Job
+from zoo.train.loop import Loop
 from zoo.train.route import can_keep
 from zoo.weights.ledger import Ledger
 from zoo.weights.loading import load_state

@@ -1,7 +1,6 @@
 """The training loop. Precision, device and distribution live behind the strategy; no step waits for the device."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 from signal import SIGINT
@@ -9,24 +8,20 @@ from time import monotonic, perf_counter
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from zoo.data import Mix, Part, TrainBatches, ValBatches
+from zoo.data import Part
 from zoo.errors import Interrupted, RunError
 from zoo.freeze.audit import Audit
 from zoo.freeze.frontier import find_frontier
 from zoo.freeze.plan import Phase, phase_at
 from zoo.freeze.still import follow
-from zoo.recipe.schema import CheckpointTable, OptimTable, RunTable, Schedule
-from zoo.registry.contracts import Layout, Strategy
 from zoo.registry.events import CheckpointSaved, EpochStarted, Evaluated, RunEnded, RunStarted, StepEnded
-from zoo.registry.parts import Direction
 from zoo.seeds import derive
 from zoo.shards import load_whole, whole_state
-from zoo.train.checkpoint import Checkpoint, Checkpoints, is_due
+from zoo.train.checkpoint import Checkpoint, is_due
 from zoo.train.evaluate import evaluate
+from zoo.train.job import Job, Progress
 from zoo.train.late import LateLoss, check_finite
 from zoo.train.model import Model
 from zoo.train.optim import enter, set_rate
@@ -35,58 +30,10 @@ from zoo.train.route import Route, find_route
 from zoo.train.schedule import factor
 from zoo.train.stop import StopRequest
 from zoo.train.watch import Watch
+from zoo.train.writing import followed_by
 
 PATIENCE = 2.0
 """Seconds after a signal in which processes that were launched together take no second one for one."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a fit needs, built and placed."""
-
-    run: RunTable
-    optim: OptimTable
-    schedule: Schedule
-    checkpoint: CheckpointTable
-    model: Model
-    optimizer: Optimizer
-    strategy: Strategy
-    train: TrainBatches
-    val: ValBatches
-    val_images: int
-    normalise: Callable[[Tensor], Tensor]
-    mix: Mix
-    checkpoints: Checkpoints
-    directions: dict[str, Direction]
-    layout: Layout
-    phases: tuple[Phase, ...]
-    """What trains when; the model follows the first one."""
-    keep: bool
-    """Whether an image is the same in every epoch, and features that cannot change may be kept."""
-    average: ModelEmaV3 | None
-    """The moving average of the model, placed as it is."""
-    events: Any
-    """The hook caller of the run's callbacks (`zoo.registry.hookspecs.RunEvents`)."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What travels with the weights in every checkpoint."""
-    tell: Callable[[str, str], None] = lambda label, text: None
-    """Takes what there is to say while it runs: what it is about, and a line."""
-    resume_command: str = "zoo finetune --resume RUN"
-
-
-@dataclass
-class Progress:
-    """Where a run stands, in all processes. `step` counts its optimiser steps, `images` those of this epoch so far."""
-
-    epoch: int = 0
-    step: int = 0
-    step_in_epoch: int = 0
-    images: int = 0
-    history: list[Evaluated] = field(default_factory=list)
-
-    def best(self) -> Evaluated | None:
-        """Return the best evaluation so far."""
-        return next((evaluated for evaluated in reversed(self.history) if evaluated.best), None)
 
 
 class Loop:
@@ -107,6 +54,7 @@ class Loop:
         self._sum = torch.zeros((), dtype=torch.float32, device=job.strategy.device)
         self._stop = StopRequest(PATIENCE if job.strategy.processes > 1 else 0.0)
         self._saved = monotonic()
+        self._begun: CheckpointSaved | None = None  # until the checkpoint stands
 
     @property
     def evaluated(self) -> Model:
@@ -123,7 +71,7 @@ class Loop:
         reason = "finished"
         try:
             self.job.events.run_started(event=self._start_event())
-            with self._stop.listen():
+            with self._stop.listen(), followed_by(self._settle):
                 reason = self._epochs() or reason
         except BaseException as error:
             reason = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else f"failed: {error}"
@@ -238,6 +186,8 @@ class Loop:
         return loss.detach()
 
     def _after_step(self) -> None:
+        if not self.job.checkpoints.is_writing:
+            self._settle()
         if self._is_stopping():
             self._losses.drain()
             raise self._interrupted(self._save())
@@ -255,6 +205,7 @@ class Loop:
         return self.job.strategy.total([due])[0] > 0
 
     def _interrupted(self, path: Path) -> Interrupted:
+        self._settle()
         what = f"stopped after step {self.progress.step}, saved in {path}"
         return Interrupted(what, hint=self.job.resume_command, number=self._stop.signal or SIGINT)
 
@@ -268,6 +219,8 @@ class Loop:
         progress.epoch, progress.step_in_epoch, progress.images = epoch + 1, 0, 0
         self._sum.zero_()
         path = self._save(evaluated.best)
+        if job.events.checkpoint_saved.get_hookimpls():  # they hear of it before of the epoch's end, and may stop there
+            self._settle()
         job.events.evaluated(event=evaluated)
         return path
 
@@ -308,16 +261,24 @@ class Loop:
         tensors = {"model": whole_state(job.model.state_dict()), "optimizer": optimizer_tensors(job.optimizer)}
         if job.average:
             tensors["ema"] = whole_state(job.average.module.state_dict())
-        path = job.checkpoints.save(self.progress.step, tensors, self._state(), best)
+        self._settle()
+        path = job.checkpoints.begin(self.progress.step, tensors, self._state(), best)
+        self._begun = CheckpointSaved(path, self.progress.step)
         self._saved = monotonic()
-        job.events.checkpoint_saved(event=CheckpointSaved(path, self.progress.step))
         return path
+
+    def _settle(self) -> None:
+        """Wait until the checkpoint that was begun stands, and say so: what hears of it finds it there."""
+        begun, self._begun = self._begun, None
+        self.job.checkpoints.wait()
+        if begun:
+            self.job.events.checkpoint_saved(event=begun)
 
     def _state(self) -> dict[str, Any]:
         progress = {**asdict(self.progress), "loss_sum": float(self._sum)}
         numbers = optimizer_numbers(self.job.optimizer)
         strategy = dict(self.job.strategy.state())
-        audit = self.audit.state()
+        audit = {**self.audit.state(), "computed": self._computed()}
         return {
             "progress": progress,
             "optimizer": numbers,
@@ -325,6 +286,11 @@ class Loop:
             "audit": audit,
             "facts": self.job.facts,
         }
+
+    def _computed(self) -> str:
+        """By what logits are computed: with all of it the same they are the same to the last bit."""
+        strategy = self.job.strategy
+        return f"{type(strategy).__name__} {strategy.processes} {torch.get_num_threads()} {strategy.settings}"
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: weights, moving average, optimiser, loss scale and place in the run.
@@ -344,7 +310,10 @@ class Loop:
             load_whole(self.job.average.module, checkpoint.tensors["ema"])
         load_optimizer(self.job.optimizer, checkpoint.tensors["optimizer"], checkpoint.state["optimizer"])
         self.job.strategy.load_state(checkpoint.state["strategy"])
-        self.audit.load_state(checkpoint.state["audit"])
+        audit = dict(checkpoint.state["audit"])
+        if audit.pop("computed") != self._computed():
+            audit["heads"] = {}  # the same weights, other kernels: what heads say is compared from now on
+        self.audit.load_state(audit)
         self._resumed = True
         best = self.progress.best()
         if best:  # a crash may have come between a checkpoint and the note that it is the best one
