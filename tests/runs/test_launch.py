@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs.conftest import RECIPE, write_images
 from tests.runs.processes import children, kill_tree, ranks, start, wait_for, wait_for_the_end_of, wait_until
 from zoo.run.prove import compare
 
@@ -88,38 +89,65 @@ def test_shards_give_what_one_gives(zoo, recipe, tmp_path, alone):
     assert_near(metrics(tmp_path / "two"), alone)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two processes that nothing stops, with a checkpoint at every step."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_images(folder / "photos/train", 16)
+    write_images(folder / "photos/val", 6)
+    (folder / "tiny.toml").write_text(RECIPE.format(root=folder / "photos"))
+    run = start(folder, "finetune", "tiny.toml", "--out", "run", *LONG)
+    out, err = run.communicate()
+    assert (run.returncode, err, out.count("device  "), out.count("epoch 1/12")) == (0, "", 1, 1)
+    return folder / "run"
+
+
+@pytest.fixture
+def begun(whole, tmp_path):
+    """The same run again, some steps on."""
+    run = start(tmp_path, "finetune", whole / "recipe.toml", "--out", "run")
+    wait_for(tmp_path / "run/checkpoints/step-00000006")
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_stop_and_a_resume_change_no_bit(recipe, tmp_path):
-    whole = start(tmp_path, "finetune", recipe, "--out", "whole", *LONG)
-    out, err = whole.communicate()
-    assert (whole.returncode, err, out.count("device  "), out.count("epoch 1/12")) == (0, "", 1, 1)
-    stopped = start(tmp_path, "finetune", tmp_path / "whole/recipe.toml", "--out", "stopped")
-    wait_for(tmp_path / "stopped/checkpoints/step-00000006")
-    stopped.terminate()
-    err = stopped.communicate(timeout=60)[1]
-    assert stopped.returncode == 143
-    assert err.startswith("error: stopped after step ")
-    assert err.endswith("  mend:  zoo finetune --resume stopped\n")
-    wait_for_the_end_of(stopped.pid)
-    resumed = start(tmp_path, "finetune", "--resume", "stopped")
+@pytest.mark.parametrize(("asked", "number"), [("launcher", "SIGTERM"), ("launcher", "SIGINT"), ("rank 1", "SIGTERM")])
+def test_a_stop_and_a_resume_change_no_bit(whole, begun, tmp_path, asked, number):
+    """All stop after the same step, whichever was asked; Ctrl-C reaches the launcher, which passes it on."""
+    os.kill(begun.pid if asked == "launcher" else ranks(begun.pid)[1], signal.Signals[number])
+    err = begun.communicate(timeout=60)[1]
+    assert begun.returncode == 128 + signal.Signals[number]
+    assert re.fullmatch(
+        r"error: stopped after step (\d+), saved in run/checkpoints/step-0*\1\n  mend:  zoo finetune --resume run\n",
+        err,
+    )
+    wait_for_the_end_of(begun.pid)
+    resumed = start(tmp_path, "finetune", "--resume", "run")
     assert (resumed.communicate()[1], resumed.returncode) == ("", 0)
-    assert compare(tmp_path / "whole", tmp_path / "stopped") == []
+    assert compare(whole, tmp_path / "run") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_processes_of_a_killed_launcher_save_and_end(whole, begun, tmp_path):
+    begun.kill()
+    begun.communicate(timeout=60)
+    wait_for_the_end_of(begun.pid)
+    resumed = start(tmp_path, "finetune", "--resume", "run")
+    assert (resumed.communicate()[1], resumed.returncode) == ("", 0)
+    assert compare(whole, tmp_path / "run") == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_is_replaced_and_no_bit_changes(recipe, tmp_path, rank):
-    whole = start(tmp_path, "finetune", recipe, "--out", "whole", *LONG)
-    assert whole.communicate()[1] == ""
-    killed = start(tmp_path, "finetune", tmp_path / "whole/recipe.toml", "--out", "killed")
-    wait_for(tmp_path / "killed/checkpoints/step-00000006")
-    os.kill(ranks(killed.pid)[rank], signal.SIGKILL)
-    out, err = killed.communicate()
-    assert (killed.returncode, err) == (0, "")
+def test_a_killed_process_is_replaced_and_no_bit_changes(whole, begun, tmp_path, rank):
+    os.kill(ranks(begun.pid)[rank], signal.SIGKILL)
+    out, err = begun.communicate()
+    assert (begun.returncode, err) == (0, "")
     assert f"replaced     process {rank}, ended by SIGKILL; all go on (2 more times)" in out.splitlines()
-    assert compare(tmp_path / "whole", tmp_path / "killed") == []
+    assert compare(whole, tmp_path / "run") == []
 
 
 @pytest.mark.timeout(120)

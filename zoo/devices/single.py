@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from zoo.errors import DeviceError
+from zoo.errors import DeviceError, nearest
 from zoo.registry.contracts import DeviceSettings
 from zoo.registry.parts import NoOptions
 
@@ -69,6 +69,7 @@ class Single:
         self.device = device
         self.settings = settings
         _check_precision(device, settings.precision)
+        _check_backend(settings.compile)
         self._format = torch.channels_last if settings.channels_last is True else torch.contiguous_format
         self._dtype = DTYPES.get(settings.precision)
         self._scaler = GradScaler(device.type, enabled=settings.precision == "fp16")
@@ -155,6 +156,12 @@ class Single:
 
     def close(self) -> None:
         """Do nothing: there is one process."""
+
+
+def _check_backend(chosen: bool | str) -> None:
+    if isinstance(chosen, str) and chosen not in torch.compiler.list_backends(()):
+        hint = nearest(chosen, torch.compiler.list_backends())
+        raise DeviceError(f"torch.compile has no backend {chosen!r}", "device.compile", f"{hint}; or true for inductor")
 
 
 def _check_precision(device: torch.device, precision: str) -> None:
