@@ -161,6 +161,30 @@ def test_single_refusals(read, setting, what):
     assert [problem.what for problem in refusal(read, SMALL, setting)] == [what]
 
 
+@pytest.mark.parametrize(("value", "devices"), [("auto", "auto"), ("2", 2), ("[1, 3]", (1, 3)), ("[0]", (0,))])
+def test_how_many_devices(read, value, devices):
+    assert read(SMALL, f"device.devices={value}").device.common.devices == devices
+
+
+WHY = 'input should be "auto", a number of devices, or a list of GPUs such as [1, 3]'
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "why"),
+    [
+        ("0", "0", WHY),
+        ("true", "True", WHY),
+        ("[]", "[]", WHY),
+        ("[-1]", "[-1]", WHY),
+        ('"two"', "'two'", WHY),
+        ("[1, 1]", "[1, 1]", "a GPU can be named once"),
+    ],
+)
+def test_devices_that_cannot_be(read, value, shown, why):
+    whats = [problem.what for problem in refusal(read, SMALL, f"device.devices={value}")]
+    assert whats == [f"device.devices = {shown}: {why}"]
+
+
 @pytest.mark.parametrize("every", ["epoch", 200, "10m"])
 def test_how_often_a_checkpoint_is_kept(read, every):
     assert read(SMALL, f"checkpoint.every={every}").checkpoint.every == every

@@ -189,12 +189,34 @@ class FreezeTable(Table):
     """Dropout and drop-path of the backbone: off, on, or off in the stages where nothing trains."""
 
 
+Devices = Literal["auto"] | int | tuple[int, ...]
+
+
+def _several(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    if isinstance(value, list | tuple) and value and all(type(number) is int and number >= 0 for number in value):
+        if len(set(value)) < len(value):
+            raise ValueError("a GPU can be named once")
+        return tuple(value)
+    raise ValueError('input should be "auto", a number of devices, or a list of GPUs such as [1, 3]')
+
+
+_SEVERAL: dict[str, Any] = {
+    "anyOf": [
+        {"const": "auto"},
+        {"type": "integer", "minimum": 1},
+        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+    ],
+}
+
+
 class DeviceTable(Table):
     """Keys of `[device]`, whatever the strategy."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """"auto" takes cuda, then mps, then cpu."""
-    devices: Literal["auto"] | Annotated[int, Field(ge=1)] | Annotated[tuple[int, ...], Field(min_length=1)] = "auto"
+    devices: Annotated[Devices, BeforeValidator(_several), WithJsonSchema(_SEVERAL)] = "auto"
     """For the strategies that take several: how many, or the numbers of GPUs. "auto" takes every GPU, or one CPU."""
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "auto"
     """Arithmetic of forward and backward; weights stay fp32. "auto" measures and takes the faster of fp32 and bf16."""
