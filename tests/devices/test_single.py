@@ -36,6 +36,36 @@ def test_a_device_that_is_not_here(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:7"])
+@pytest.mark.parametrize(
+    ("visible", "counted"),
+    [
+        (None, ""),
+        ("", ""),
+        ("2,3", " (CUDA_VISIBLE_DEVICES=2,3: cuda:0 is GPU 2, cuda:1 is GPU 3)"),
+        ("5, GPU-8e2", " (CUDA_VISIBLE_DEVICES=5, GPU-8e2: cuda:0 is GPU 5, cuda:1 is GPU GPU-8e2)"),
+    ],
+)
+def test_gpus_that_are_counted_anew(
+    monkeypatch: pytest.MonkeyPatch, name: str, visible: str | None, counted: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(DeviceError) as caught:
+        find_device(name)
+    assert str(caught.value) == (
+        f"device {name!r} is not here\n"
+        "  where: device.device\n"
+        f'  mend:  here are cuda:0, cuda:1, cpu{counted}; or leave device = "auto"'
+    )
+    assert find_device("auto") == find_device("cuda") == torch.device("cuda:0")
+    assert find_device("cuda:1") == torch.device("cuda:1")
+
+
 @pytest.mark.gpu
 def test_auto_is_the_first_gpu() -> None:
     assert find_device("auto") == find_device("cuda") == torch.device("cuda:0")
@@ -70,6 +100,42 @@ def test_one_process_wraps_and_reduces_nothing() -> None:
     assert strategy.wrap(model) is model
     assert strategy.reduce(total) is total
     assert strategy.is_main
+
+
+def test_one_process_has_all_there_is() -> None:
+    strategy, rows, value = make(), torch.randn(3, 2), {"a": 1}
+    assert strategy.collect(rows) is rows
+    assert strategy.total([1.5, 2]) == [1.5, 2]
+    assert strategy.gather(value) == [value]
+    assert (strategy.rank, strategy.processes) == (0, 1)
+    with strategy.micro(last=False), strategy.inference():
+        assert torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("devices", ["auto", 1])
+def test_one_device_is_one_device(devices: Any) -> None:
+    assert make(devices=devices).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("devices", "said"), [(2, "2"), ((0, 1), "[0, 1]")])
+def test_several_devices_are_for_other_strategies(devices: Any, said: str) -> None:
+    with pytest.raises(DeviceError) as caught:
+        make(devices=devices)
+    assert str(caught.value) == (
+        f"'single' takes one device, not {said}\n"
+        "  where: device.devices\n"
+        '  mend:  name it with device.device, or take several with device.use = "ddp"'
+    )
+
+
+def test_there_are_no_statistics_to_share() -> None:
+    with pytest.raises(DeviceError) as caught:
+        make(sync_batchnorm=True)
+    assert str(caught.value) == (
+        "there are no other processes to share statistics with\n"
+        "  where: device.sync_batchnorm\n"
+        '  mend:  leave out the key, or use "ddp" or "fsdp"'
+    )
 
 
 def gradient(model: nn.Module) -> torch.Tensor:

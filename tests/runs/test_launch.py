@@ -241,7 +241,12 @@ def test_torchrun_starts_them_too(recipe, tmp_path, alone):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_slurm_starts_them_too(recipe, tmp_path, alone):
-    step = {"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2"}
+    step = {
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_TASKS_PER_NODE": "2",
+    }
     words = [ZOO, "finetune", str(recipe), "--out", "two", *VIT, "--set", "device.use=ddp"]
     job = str(free_port())  # the port is the job's
     started = [

@@ -364,3 +364,16 @@ def test_ctrl_c_after_an_epoch_s_last_step_costs_no_further_step(tmp_path: Path)
     whole = make_loop(tmp_path / "whole")
     whole.fit()
     assert_same(whole, again)
+
+
+def test_a_batch_of_bad_images_alone_moves_nothing(tmp_path: Path) -> None:
+    """What stands in for them does not count, however many processes there are."""
+    loop = make_loop(tmp_path, ema=0.5)
+    loop._epoch(0)
+    before = {name: tensor.clone() for name, tensor in loop.job.model.state_dict().items()}
+    progress = replace(loop.progress)
+    part = next(loop.job.train.epoch(1))
+    loop._step(replace(part, own=0))
+    after = loop.job.model.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert (loop.progress.step, loop.progress.images) == (progress.step + 1, progress.images)

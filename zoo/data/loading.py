@@ -1,6 +1,7 @@
 """The batches of an epoch: which images, in which order. What becomes of images that cannot be decoded is said here."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle, islice
 
 import torch
 
@@ -51,6 +52,8 @@ class _Batches:
             samples += [sample] if sample else []
         if wanted and not samples:
             raise _none_left(self.split_name, self.bad)
+        if self._share.processes > 1:
+            samples = [*samples, *islice(cycle(samples), wanted - len(samples))]
         return stack(samples) if samples else None
 
     def _whole(self, source: Source, keys: list[Key], size: int) -> Iterator[Part]:
@@ -80,7 +83,8 @@ class TrainBatches(_Batches):
 
     Every epoch has the same number of steps and every batch at least two images where the plan has two, because batch
     norm needs them: a last batch of a single image is left out (unless `batch_size` is 1, or it is the only one), and a
-    batch that bad images leave with fewer is filled with the good images that follow it in the epoch's order.
+    batch that bad images leave with fewer is filled with the good images that follow it in the epoch's order. Those do
+    not count.
     """
 
     split_name = "training"

@@ -38,7 +38,8 @@ class Part(Batch):
 class Share:
     """The part of process `rank` (from 0) of `processes`: a run of each batch's images, as `Tensor.tensor_split` cuts.
 
-    `mixes` says that an image is mixed with the one before it, which is then loaded too.
+    `mixes` says that an image is mixed with the one before it, which is then loaded too. Where that one is bad, which
+    image takes its place depends on the number of processes.
     """
 
     rank: int = 0
@@ -59,9 +60,9 @@ class Share:
 
     def part(self, plan: Plan, batch: Batch) -> Part:
         """Return what was loaded for a plan: its bad images are missing, and what stands in for them is at the end."""
-        if self.processes == 1:
-            return Part(batch.images, batch.targets, batch.indices, len(batch), len(batch))
         indices = batch.indices.tolist()
         lead = int(bool(plan.lead) and indices[:1] == [plan.keys[0][1]])
         own = len({*indices[lead : lead + len(plan.own)]} & plan.own)
-        return Part(batch.images, batch.targets, batch.indices, own, plan.whole, lead)
+        # With several processes there are as many images as planned; one computes what there is.
+        whole = plan.whole if self.processes > 1 else len(batch)
+        return Part(batch.images, batch.targets, batch.indices, own, whole, lead)

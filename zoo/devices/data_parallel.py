@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from zoo.devices.single import Single, available, check_alone, find_device
+from zoo.devices.single import Single, check_alone, choose_devices
 from zoo.errors import DeviceError
 from zoo.registry.contracts import DeviceSettings
 from zoo.registry.parts import NoOptions
@@ -16,18 +16,12 @@ def build(_: NoOptions, settings: DeviceSettings) -> "DataParallel":
 
 
 def find_gpus(settings: DeviceSettings) -> list[torch.device]:
-    """Return the devices: those that `devices` names, the first so many, or all; the CPU where there are no GPUs."""
-    first = find_device(settings.device)
-    wanted = settings.devices
-    if first.type != "cuda":
-        if wanted not in ("auto", 1):
-            what = f"'data-parallel' splits a batch over GPUs, and {settings.device!r} is {first.type}"
-            raise DeviceError(what, "device.devices", 'leave it "auto", or use "ddp" for several processes')
-        return [first]
-    if isinstance(wanted, tuple):
-        return [find_device(f"cuda:{number}") for number in wanted]
-    count = wanted if isinstance(wanted, int) else sum(name.startswith("cuda") for name in available())
-    return [find_device(f"cuda:{number}") for number in range(count)]
+    """Return the GPUs, or the CPU where there are none. DeviceError: see `choose_devices`; several CPUs are wanted."""
+    found = choose_devices(settings)
+    if found[0].type != "cuda" and len(found) > 1:
+        what = f"'data-parallel' splits a batch over GPUs, and {settings.device!r} is {found[0].type}"
+        raise DeviceError(what, "device.devices", 'leave it "auto", or use "ddp" for several processes')
+    return found
 
 
 class DataParallel(Single):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo.devices.meeting import join
-from zoo.devices.single import Single, available, find_device
+from zoo.devices.single import Single, choose_devices
 from zoo.devices.world import World, find_world, share_cores
 from zoo.errors import DeviceError
 from zoo.registry.builtin.devices import ProcessesOptions
@@ -20,19 +20,21 @@ ALONE = World(0, 1, 0, 1)
 
 def own_device(settings: DeviceSettings, world: World) -> torch.device:
     """Return the device of this process. DeviceError: there is none for it, or not as many processes as devices."""
-    wanted = settings.devices
-    count = wanted if isinstance(wanted, int) else len(wanted) if isinstance(wanted, tuple) else world.local_size
-    if count != world.local_size:
-        what = f"devices = {list(wanted) if isinstance(wanted, tuple) else wanted} is {count} processes on this machine"
+    found, wanted = choose_devices(settings), settings.devices
+    if wanted != "auto" and len(found) != world.local_size:
+        what = f"devices = {list(wanted) if isinstance(wanted, tuple) else wanted} is {len(found)} processes here"
+        hint = 'leave it "auto" under torchrun or srun'
+        raise DeviceError(f"{what}, and {world.local_size} were started", "device.devices", hint)
+    if world.size > 1 and found[0].type not in ("cuda", "cpu"):
         raise DeviceError(
-            f"{what}, and {world.local_size} were started", "device.devices", 'leave it "auto" under torchrun or srun'
+            f"several processes need GPUs or CPUs, not {found[0].type}", "device.device", 'set it to "cpu"'
         )
-    first = find_device(settings.device)
-    if first.type != "cuda":
-        return first
-    if isinstance(wanted, tuple):
-        return find_device(f"cuda:{wanted[world.local_rank]}")
-    return first if count == 1 else find_device(f"cuda:{world.local_rank}")
+    if len(found) == 1:  # a CPU for all; or Slurm shows each process the one GPU that is its own
+        return found[0]
+    if world.local_rank >= len(found):
+        what = f"{world.local_size} processes were started here, and there are {len(found)} GPUs"
+        raise DeviceError(what, "device.devices", "start as many as there are GPUs")
+    return found[world.local_rank]
 
 
 def count_processes(settings: DeviceSettings) -> int:
@@ -40,15 +42,7 @@ def count_processes(settings: DeviceSettings) -> int:
 
     DeviceError: there are not as many GPUs.
     """
-    wanted = settings.devices
-    cuda = [name for name in available() if name.startswith("cuda")] if settings.device in ("auto", "cuda") else []
-    if wanted == "auto":
-        return max(1, len(cuda))
-    gpus = list(wanted) if isinstance(wanted, tuple) else list(range(wanted))
-    if cuda or isinstance(wanted, tuple):
-        for gpu in gpus:
-            find_device(f"cuda:{gpu}")
-    return len(gpus)
+    return len(choose_devices(settings))
 
 
 class Processes(Single):

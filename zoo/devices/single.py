@@ -35,19 +35,45 @@ def find_device(name: str) -> torch.device:
 
 
 def _renumbered() -> str:
-    """How CUDA_VISIBLE_DEVICES counts GPUs anew."""
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not seen:
-        return ""
+    """How CUDA_VISIBLE_DEVICES counts the GPUs that are here."""
+    seen, here = os.environ.get("CUDA_VISIBLE_DEVICES", ""), available()
     pairs = [f"cuda:{place} is GPU {name.strip()}" for place, name in enumerate(seen.split(","))]
-    return f" (CUDA_VISIBLE_DEVICES={seen}: {', '.join(pairs)})"
+    shown = [pair for pair in pairs if pair.split()[0] in here]
+    return f" (CUDA_VISIBLE_DEVICES={seen}: {', '.join(shown)})" if seen and shown else ""
+
+
+def choose_devices(settings: DeviceSettings) -> list[torch.device]:
+    """Return the devices that `device` and `devices` name: every GPU for "auto", or one of another kind.
+
+    Another kind is there as often as `devices` says. DeviceError: a GPU is not here, or the two keys contradict.
+    """
+    first, wanted = find_device(settings.device), settings.devices
+    shown = list(wanted) if isinstance(wanted, tuple) else wanted
+    if first.type != "cuda":
+        if isinstance(wanted, tuple):
+            what = f"devices = {shown} are GPUs, and device = {settings.device!r} is {first.type}"
+            raise DeviceError(what, "device.devices", "say how many processes instead")
+        return [first] * (1 if wanted == "auto" else wanted)
+    if ":" in settings.device:
+        if wanted not in ("auto", 1):
+            what = f"device = {settings.device!r} is one GPU, and devices = {shown}"
+            raise DeviceError(what, "device.devices", 'set device = "cuda"')
+        return [first]
+    count = sum(name.startswith("cuda") for name in available())
+    numbers = list(wanted) if isinstance(wanted, tuple) else list(range(count if wanted == "auto" else wanted))
+    missing = [f"cuda:{number}" for number in numbers if number >= count]
+    if missing:
+        what = f"devices = {shown}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not here"
+        raise DeviceError(what, "device.devices", f"here are {', '.join(available())}{_renumbered()}")
+    return [torch.device("cuda", number) for number in numbers]
 
 
 def build(_: NoOptions, settings: DeviceSettings) -> "Single":
     """Return the strategy for the device that `settings` names. DeviceError: it, or the precision, is not to be had."""
     if settings.devices not in ("auto", 1):
         hint = 'name it with device.device, or take several with device.use = "ddp"'
-        raise DeviceError(f"'single' takes one device, not {settings.devices}", "device.devices", hint)
+        shown = list(settings.devices) if isinstance(settings.devices, tuple) else settings.devices
+        raise DeviceError(f"'single' takes one device, not {shown}", "device.devices", hint)
     check_alone(settings)
     return Single(find_device(settings.device), settings)
 

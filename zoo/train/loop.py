@@ -142,20 +142,26 @@ class Loop:
         lr = job.optim.lr * factor(job.schedule, progress.step, self.total)
         set_rate(job.optimizer, lr)
         images = int(job.strategy.total([part.own])[0])
-        loss = self._gradients(part, max(1, images))
-        if self.audit.due:
-            self.audit.before_step(job.run.clip_norm, job.strategy.state().get("scale", 1.0))
-        job.strategy.step(job.optimizer, job.run.clip_norm)
-        self.audit.after_step(progress.step + 1)
-        if job.average:
-            job.average.update(job.model)
-        self._sum += loss * images
+        if images:  # none where all of a batch are bad
+            self._update(part, images)
         progress.step += 1
         progress.step_in_epoch += 1
         progress.images += images
-        self._losses.put(progress.step, loss)
         event = StepEnded(progress.step, progress.epoch, images, lr, self._losses.newest)
         job.events.step_ended(event=event)
+
+    def _update(self, part: Part, images: int) -> None:
+        """Take the optimiser's step for a batch, of which `images` count in all processes."""
+        job, step = self.job, self.progress.step + 1
+        loss = self._gradients(part, images)
+        if self.audit.due:
+            self.audit.before_step(job.run.clip_norm, job.strategy.state().get("scale", 1.0))
+        job.strategy.step(job.optimizer, job.run.clip_norm)
+        self.audit.after_step(step)
+        if job.average:
+            job.average.update(job.model)
+        self._sum += loss * images
+        self._losses.put(step, loss)
 
     def _gradients(self, part: Part, whole: int) -> Tensor:
         """Add the gradients of the mean loss of a batch of `whole` images, of which this process has a part.
