@@ -28,7 +28,6 @@ from zoo.registry.parts import NoOptions
 from zoo.shards import is_sharded, load_whole, local, shard_like, whole, whole_state
 
 OPTIONS = ProcessesOptions(timeout=60)
-HERE = "\n  where: device.devices\n  mend:  here are cuda:0, cuda:1, cpu"
 BUILD = {"ddp": ddp, "fsdp": fsdp}
 
 
