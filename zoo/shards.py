@@ -22,9 +22,17 @@ def whole(tensor: Tensor) -> Tensor:
     return found.full_tensor() if is_sharded(tensor) else found  # type: ignore[attr-defined]
 
 
-def whole_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict of whole tensors."""
-    return {name: whole(tensor) for name, tensor in state.items()}
+def whole_state(state: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
+    """Return a state dict of whole tensors, those that were sharded on the CPU; empty unless it is to `keep` them.
+
+    There is one whole tensor at a time on the device. All processes must call it.
+    """
+    found = {}
+    for name, tensor in state.items():
+        entire = whole(tensor)
+        if keep:
+            found[name] = entire.cpu() if is_sharded(tensor) else entire
+    return found
 
 
 def local(tensor: Tensor) -> Tensor:

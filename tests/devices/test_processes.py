@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.devices.together import together
 from tests.train.tiny import SETTINGS, make_backbone, make_loop, make_model, stages
+from zoo.devices.ddp import DDP
 from zoo.devices.ddp import build as ddp
 from zoo.devices.fsdp import build as fsdp
 from zoo.devices.meeting import find_silent, is_of_collectives
@@ -164,6 +166,19 @@ def test_statistics_over_all_processes_need_gpus(name: str) -> None:
     assert str(caught.value) == (
         "statistics over all processes need GPUs, not cpu\n  where: device.sync_batchnorm\n  mend:  leave out the key"
     )
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_efficientnet", "test_byobnet"])
+def test_a_shared_batch_norm_computes_what_the_network_has(arch: str) -> None:
+    """timm's batch norms hold an activation: torch's own conversion loses it."""
+    strategy = DDP(OPTIONS, SETTINGS)
+    strategy.settings = replace(SETTINGS, sync_batchnorm=True)
+    model = make_model(make_backbone(arch)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    expected = model(images)["main"]
+    placed = strategy.place(model).eval()
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in placed.modules())
+    torch.testing.assert_close(placed(images)["main"], expected)
 
 
 @pytest.mark.usefixtures("alone")

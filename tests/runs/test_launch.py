@@ -84,7 +84,7 @@ def test_two_processes_give_what_one_gives(zoo, recipe, tmp_path, alone):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_shards_give_what_one_gives(zoo, recipe, tmp_path, alone):
-    shards = ("--set", "device.use=fsdp", "--set", "device.devices=2")
+    shards = ("--set", "device.use=fsdp", "--set", "device.devices=2", "--set", "device.channels_last=true")
     assert zoo("finetune", recipe, "--out", "two", *VIT, *shards)[::2] == (0, "")
     assert_near(metrics(tmp_path / "two"), alone)
 
@@ -197,10 +197,12 @@ def test_a_loader_process_of_one_is_killed(recipe, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_bad_image_of_one_process_is_skipped_and_counted_once(zoo, recipe, photos, tmp_path):
-    for name in ("train/above/03.png", "val/below/02.png"):
+@pytest.mark.parametrize("bad", [["train/above/03.png", "val/below/02.png"], [f"val/above/0{n}.png" for n in range(6)]])
+def test_bad_images_are_skipped_and_counted_once(zoo, recipe, photos, tmp_path, bad):
+    """One in the part of one process; and a whole batch of them."""
+    for name in bad:
         (photos / name).write_bytes(b"no image")
-    skip = ("--set", "data.on_bad_image=skip")
+    skip = ("--set", "data.on_bad_image=skip", "--set", "data.mixup=0.2", "--set", "run.batch_size=6")
     assert zoo("finetune", recipe, "--out", "alone", *VIT, *skip)[0] == 0
     assert zoo("finetune", recipe, "--out", "two", *VIT, *skip, *TWO)[::2] == (0, "")
     assert_near(metrics(tmp_path / "two"), metrics(tmp_path / "alone"))
@@ -219,7 +221,7 @@ def test_a_process_that_does_not_answer_is_named(recipe, tmp_path):
     assert (hung.returncode, err) == (
         2,
         "error: process 1 of 2 has ended or does not answer\n"
-        "  mend:  see what became of it, then go on with --resume\n",
+        "  mend:  see what became of it; if it was only slow, set device.timeout higher; then go on with --resume\n",
     )
     assert time.monotonic() - stopped < 5 + 10 + 10
     wait_for_the_end_of(hung.pid)
@@ -296,6 +298,21 @@ def test_a_machine_goes_and_comes_back_and_the_batches_stay(zoo, recipe, tmp_pat
     assert [machine.returncode for machine in (first, back)] == [0, 0], said
     assert log.read_text().count("device       ddp, 2 processes, cpu, fp32\n") == 2
     assert_near(metrics(tmp_path / "run"), metrics(tmp_path / "alone"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_torchrun_overwrites_what_it_is_told_to(recipe, tmp_path):
+    """Its launches are all called "none": that is no launch to go on with."""
+    words = torchrun(
+        "--nproc-per-node", 1, "--no-python", ZOO, "finetune", recipe, "--out", "run", "--set", "run.epochs=1"
+    )
+    said = []
+    for more in ([], [], ["--overwrite"]):
+        process = popen(tmp_path, [*words, *more])
+        out, err = process.communicate()
+        said.append((process.returncode == 0, "resume" in out.split(), "error: 'run' holds a run already" in err))
+    assert said == [(True, False, False), (False, False, True), (True, False, False)]
 
 
 def test_one_of_several_processes_takes_no_strategy_for_one(zoo, recipe, monkeypatch):

@@ -5,6 +5,8 @@ import json
 import pytest
 import tomli
 
+from zoo.run import steps
+
 
 @pytest.fixture
 def run(zoo, recipe, tmp_path):
@@ -46,6 +48,16 @@ def test_resume_and_overwrite_exclude_each_other(zoo, run):
 def test_a_precision_that_is_named_is_the_one_that_is_used(run, resume):
     assert resume("device.precision=bf16") == (0, "")
     assert tomli.loads((run / "recipe.toml").read_text())["device"]["precision"] == "bf16"
+
+
+def test_what_was_measured_is_not_measured_again(zoo, recipe, tmp_path, monkeypatch):
+    """The recipe says "auto"; the run has what was fast, and keeps to it."""
+    auto = ("--set", "device.precision=auto", "--set", "device.channels_last=auto")
+    assert zoo("finetune", recipe, "--out", "run", *auto)[0] == 0
+    before = tomli.loads((tmp_path / "run/recipe.toml").read_text())["device"]
+    monkeypatch.setattr(steps, "choose_settings", lambda *_: pytest.fail("it is measured again"))
+    assert zoo("finetune", recipe, "--out", "run", *auto, "--resume", "--set", "run.epochs=3")[::2] == (0, "")
+    assert tomli.loads((tmp_path / "run/recipe.toml").read_text())["device"] == before
 
 
 def test_only_what_is_measured_may_be_auto_in_the_recipe(zoo, recipe):

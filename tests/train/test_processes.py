@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics import SumMetric
 
 from tests.devices.together import together
 from tests.train.tiny import SETTINGS, SPEC, make_backbone, make_job, make_loop, make_model
@@ -71,6 +72,27 @@ def test_gradients_and_metrics_are_those_of_one_process(tmp_path: Path, strategy
             assert found[name][2] == pytest.approx(metrics, rel=1e-6), name
             for one, other in zip(grads, found[name][1], strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7, msg=name)
+
+
+class Counts(SumMetric):
+    """How many images a validation saw."""
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        super().update(torch.ones(len(target)))
+
+
+def counted(folder: Path) -> dict[str, float]:
+    """Validate with a metric that adds."""
+    loop = make_loop(folder, arch="test_vit", strategy=make_strategy("ddp"))
+    object.__setattr__(loop.job.model.head("main"), "metrics", lambda: {"seen": Counts()})
+    loop._enter(loop.job.phases[0])
+    return loop._validate()
+
+
+@pytest.mark.slow
+def test_a_metric_that_adds_adds_every_image_once(tmp_path: Path) -> None:
+    for found in together(tmp_path / "together", 2, counted, tmp_path / "run"):
+        assert found["val/seen"] == 10
 
 
 def failed(folder: Path) -> str:

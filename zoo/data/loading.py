@@ -1,6 +1,7 @@
 """The batches of an epoch: which images, in which order. What becomes of images that cannot be decoded is said here."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 
 import torch
@@ -29,19 +30,21 @@ class _Batches:
     split_name: str
     """"training" or "validation"."""
 
-    def _parts(self, source: Source, batches: Sequence[list[Key]], others: Others, least: int) -> Iterator[Part]:
+    def _parts(
+        self, source: Source, batches: Sequence[list[Key]], others: Others, least: int, share: Share
+    ) -> Iterator[Part]:
         """Yield this process's part of each batch, of `least` images where there are so many.
 
         Bad images are missing. With several processes others stand in for them: all wait for one that has less to do.
         """
-        plans = [self._share.plan(keys, max(1, least)) for keys in batches]
+        plans = [share.plan(keys, max(1, least)) for keys in batches]
         loaded = source.load([plan.keys for plan in plans])
         for place, (plan, batch) in enumerate(zip(plans, loaded, strict=True)):
-            wanted = len(plan.keys) if self._share.processes > 1 else min(least, len(plan.keys))
+            wanted = len(plan.keys) if share.processes > 1 else min(least, len(plan.keys))
             if batch is None or len(batch) < wanted:
                 batch = self._filled(source, batch, others(place), wanted)
             if batch is not None:
-                yield self._share.part(plan, batch)
+                yield share.part(plan, batch)
 
     def _filled(self, source: Source, batch: Batch | None, others: Iterable[Key], wanted: int) -> Batch | None:
         samples = _samples(batch)
@@ -58,8 +61,8 @@ class _Batches:
 
     def _whole(self, source: Source, keys: list[Key], size: int) -> Iterator[Part]:
         """Yield this process's part of every good image, in order. DataError: there is none."""
-        empty = True
-        for part in self._parts(source, _cut(keys, size), lambda place: keys[place * size :] + keys, 0):
+        empty, share = True, replace(self._share, mixes=False)
+        for part in self._parts(source, _cut(keys, size), lambda place: keys[place * size :] + keys, 0, share):
             empty = False
             yield part
         if empty:
@@ -131,7 +134,7 @@ class TrainBatches(_Batches):
             after = (start_step + place + 1) * self._batch_size
             return (*order[after:], *order[:after])
 
-        yield from self._parts(source or self._loader, planned[start_step:], following, 2)
+        yield from self._parts(source or self._loader, planned[start_step:], following, 2, self._share)
 
     def order(self, epoch: int) -> list[int]:
         """Return the permutation of the split's indices that `epoch` (from 0) follows."""

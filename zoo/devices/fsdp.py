@@ -29,8 +29,11 @@ class FSDP(Processes):
     _roots: Sequence[FSDPModule] = ()
 
     def place(self, module: nn.Module, stages: Sequence[str] = ()) -> nn.Module:
-        """Return the module sharded: each of `stages`, then each of its children, which may compute by themselves."""
-        module = super().place(module)
+        """Return the module sharded: each of `stages`, then each of its children, which may compute by themselves.
+
+        fully_shard takes contiguous parameters alone: of channels_last there are only the images.
+        """
+        module = self._synced(module).to(self.device).to(memory_format=torch.contiguous_format)
         if self.processes == 1:
             return module
         mesh = init_device_mesh(self.device.type, (self.processes,))

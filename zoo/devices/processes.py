@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -66,9 +67,14 @@ class Processes(Single):
 
     def place(self, module: nn.Module, stages: Sequence[str] = ()) -> nn.Module:
         """Return the module on the device, its batch norms over all processes where that is wanted."""
-        if self.settings.sync_batchnorm:
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        return super().place(module)
+        return super().place(self._synced(module))
+
+    def _synced(self, module: nn.Module) -> nn.Module:
+        """By timm's conversion: torch's own drops the activation that timm has inside its batch norms."""
+        if not self.settings.sync_batchnorm:
+            return module
+        converted: nn.Module = convert_sync_batchnorm(module)
+        return converted
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return the module itself, or compiled; its buffers are kept alike from now on."""

@@ -19,6 +19,10 @@ PORTS = (15_000, 20_000)
 START = "start it with torchrun or srun"
 
 
+THREADS = torch.get_num_threads()
+"""What one process would use."""
+
+
 @dataclass(frozen=True)
 class World:
     """This process among all: its rank, how many there are, and the same on this machine."""
@@ -91,4 +95,4 @@ def first_node(nodes: str) -> str:
 def share_cores(world: World) -> None:
     """Use as many threads as this process's part of the machine's cores, unless OMP_NUM_THREADS says how many."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // world.local_size))
+        torch.set_num_threads(max(1, THREADS // world.local_size))

@@ -10,7 +10,15 @@ from zoo.recipe import Recipe
 from zoo.registry import Registry, load_registry
 from zoo.registry.contracts import Strategy
 from zoo.run import steps
-from zoo.run.folder import RunFolder, check_folder, existing_folder, is_of_this_launch, is_stub, open_folder
+from zoo.run.folder import (
+    RunFolder,
+    check_folder,
+    existing_folder,
+    is_of_this_launch,
+    is_stub,
+    open_folder,
+    was_launched,
+)
 from zoo.run.launching import Result, launch, needs_launch, others_named
 from zoo.run.logs import run_log
 from zoo.run.network import input_spec
@@ -85,7 +93,8 @@ def _finetune(
         loop = steps.prepare(recipe, folder, strategy, network, phases, optimizer, average, gathered, file)
         if resume:
             go_on(loop, changes)
-        steps.write_facts(folder, recipe, strategy, ledger, gathered)
+        if strategy.is_main:
+            steps.write_facts(folder, recipe, strategy, ledger, gathered)
         ended = steps.fit(loop, folder)
         gathered.close()
         strategy.close()
@@ -100,9 +109,9 @@ def _opening(out: Path | None, resume: bool, overwrite: bool) -> tuple[bool, boo
 
     A run that was killed before its first step has nothing to resume; one whose launcher starts it again has.
     """
+    if out and is_stub(out) and (resume or was_launched()):
+        return False, True
     if out and is_of_this_launch(out):
         return True, False
-    if out and is_stub(out):
-        return False, True
     check_folder(out, resume=resume, overwrite=overwrite)
     return resume, overwrite

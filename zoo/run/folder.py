@@ -127,13 +127,18 @@ def is_stub(path: Path) -> bool:
     return (path / LOCK).exists() and not RunFolder(path).is_used() and not RunFolder(path).checkpoints.exists()
 
 
+def was_launched() -> bool:
+    """Return whether a launcher that names its launches started this process; torchrun calls all "none" by default."""
+    return os.environ.get(LAUNCH, "none") != "none"
+
+
 def is_of_this_launch(path: Path) -> bool:
     """Return whether the run in the folder `path` was begun by the launcher that started this process (again)."""
     try:
         begun = RunFolder(path).read_json("environment.json")
     except RunError:
         return False
-    return LAUNCH in os.environ and begun.get("launch") == os.environ[LAUNCH]
+    return was_launched() and begun.get("launch") == os.environ[LAUNCH]
 
 
 def new_folder_for(name: str) -> Path:

@@ -41,6 +41,8 @@ class Result:
 SILENCE = 10.0
 """Seconds in which a process that is still there says so, after another one was lost."""
 
+SLOW = "see what became of it; if it was only slow, set device.timeout higher; then go on with --resume"
+
 TALKATIVE = ("torch.distributed.elastic", "torch.multiprocessing")
 """Torch's loggers that say what `launch` says, once and in zoo's words."""
 
@@ -284,13 +286,11 @@ def others_named(strategy: Strategy) -> Iterator[None]:
 
 def _lost(strategy: Strategy, silent: Sequence[int], error: RuntimeError) -> Lost:
     if not silent:
-        return Lost(
-            f"the processes could not exchange tensors: {str(error).splitlines()[0]}", hint="look at the network"
-        )
+        return Lost(f"the processes could not exchange tensors: {str(error).splitlines()[0]}", hint=SLOW)
     names = " and ".join(map(str, silent))
     found = f"process {names} of {strategy.processes} has ended or does not answer"
     if len(silent) > 1:
         found = f"processes {names} of {strategy.processes} have ended or do not answer"
-    lost = Lost(found, hint="see what became of it, then go on with --resume")
+    lost = Lost(found, hint=SLOW)
     lost.silent = tuple(silent)
     return lost

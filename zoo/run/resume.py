@@ -55,6 +55,10 @@ def go_on(loop: Loop, changes: Sequence[str] = ()) -> None:
     for fault in checkpoints.damaged():
         tell("damaged", f"{fault}; passed over")
     newest = checkpoints.newest()
+    seen = [name or "none" for name in loop.job.strategy.gather(newest and newest.path.name)]
+    if len(set(seen)) > 1:
+        what = f"the processes see other checkpoints: {', '.join(seen)}"
+        raise RunError(what, where=str(checkpoints.folder), hint="the run's folder must be one for all of them")
     if newest is None:
         tell("resume", "no whole checkpoint yet: from the start")
         return

@@ -5,7 +5,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -170,8 +170,10 @@ def tune(
     recipe: Recipe, strategy: Strategy, network: Network, phases: tuple[Phase, ...], gathered: Gathered
 ) -> tuple[Recipe, Strategy]:
     """Where the recipe says "auto", measure which settings are fast, and write them into it. Rank 0 measures."""
-    settings, model = strategy.settings, network.model
-    if is_open(settings):
+    model, chosen = network.model, settings(recipe)
+    if chosen != strategy.settings:  # a resume keeps to what was measured
+        strategy = place(recipe)
+    if is_open(chosen):
         count = min(PROBE_IMAGES, recipe.run.batch_size)
         images = torch.randn((count, 3, *gathered.preprocess.spec.size), generator=torch.Generator().manual_seed(0))
         target = torch.zeros(count, dtype=torch.long)
@@ -180,14 +182,15 @@ def tune(
             return model.loss(model(images), target.to(images.device)).mean()
 
         work = _images_to_compute(recipe, network, phases, gathered)
-        found = choose_settings(settings, model.train(), loss, images, work) if strategy.is_main else None
+        here = replace(chosen, device=str(strategy.device))
+        found = choose_settings(here, model.train(), loss, images, work) if strategy.is_main else None
         measured: Measured = strategy.gather(found)[0]
-        settings = measured.settings
-        recipe = recipe.with_device(precision=settings.precision, channels_last=settings.channels_last)
+        fast = measured.settings
+        recipe = recipe.with_device(precision=fast.precision, channels_last=fast.channels_last)
         strategy = place(recipe)
-        tell("device", f"{_where(recipe, strategy)}, {describe(settings)} (images/s: {measured})")
+        tell("device", f"{_where(recipe, strategy)}, {describe(fast)} (images/s: {measured})")
     else:
-        tell("device", f"{_where(recipe, strategy)}, {describe(settings)}")
+        tell("device", f"{_where(recipe, strategy)}, {describe(chosen)}")
     return recipe, strategy
 
 

@@ -68,7 +68,7 @@ def _measure(
 ) -> dict[str, float]:
     metrics = {name: dict(model.head(name).metrics()) for name in model.heads}
     for metric in (metric for group in metrics.values() for metric in group.values()):
-        metric.sync_on_compute = False  # every process has seen every image
+        metric.distributed_available_fn = lambda: False  # every process has seen every image: there is nothing to add
         metric.to(strategy.device)
     loss = torch.zeros((), dtype=torch.float64 if strategy.device.type != "mps" else None, device=strategy.device)
     images = 0
@@ -80,6 +80,8 @@ def _measure(
         loss += strategy.collect(losses[: batch.own]).sum()
         target = strategy.collect(target[: batch.own])
         found = {name: strategy.collect(logits[name][: batch.own].float()) for name in metrics}
+        if not len(target):  # all of it bad, in every process
+            continue
         watch(found)
         for name, group in metrics.items():
             for metric in group.values():

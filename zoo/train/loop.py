@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data import Part
-from zoo.errors import Interrupted, RunError
+from zoo.errors import Interrupted
 from zoo.freeze.audit import Audit
 from zoo.freeze.frontier import find_frontier
 from zoo.freeze.plan import Phase, phase_at
@@ -264,9 +264,13 @@ class Loop:
         job = self.job
         check_finite(job.model, self.progress.step)
         self.audit.check_still(f"step {self.progress.step}")
-        tensors = {"model": whole_state(job.model.state_dict()), "optimizer": optimizer_tensors(job.optimizer)}
+        keep = job.strategy.is_main
+        tensors = {
+            "model": whole_state(job.model.state_dict(), keep),
+            "optimizer": optimizer_tensors(job.optimizer, keep),
+        }
         if job.average:
-            tensors["ema"] = whole_state(job.average.module.state_dict())
+            tensors["ema"] = whole_state(job.average.module.state_dict(), keep)
         self._settle()
         path = job.checkpoints.begin(self.progress.step, tensors, self._state(), best)
         self._begun = CheckpointSaved(path, self.progress.step)
@@ -299,14 +303,7 @@ class Loop:
         return f"{type(strategy).__name__} {strategy.processes} {torch.get_num_threads()} {strategy.settings}"
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint: weights, moving average, optimiser, loss scale and place in the run.
-
-        RunError: the processes do not all have the same one.
-        """
-        opened = self.job.strategy.gather(checkpoint.path.name)
-        if len(set(opened)) > 1:
-            what = f"the processes see other checkpoints: {', '.join(opened)}"
-            raise RunError(what, where=str(checkpoint.path.parent), hint="the run's folder must be one for all of them")
+        """Go on from a checkpoint: weights, moving average, optimiser, loss scale and place in the run."""
         kept = dict(checkpoint.state["progress"])
         kept["history"] = [Evaluated(**evaluated) for evaluated in kept["history"]]
         self._sum.fill_(kept.pop("loss_sum"))

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from zoo.errors import RunError
 from zoo.recipe.schema import OptimTable
-from zoo.shards import shard_like, whole
+from zoo.shards import shard_like, whole_state
 from zoo.weights.names import WRAPPERS, unwrapped
 
 PLAIN = (bool, int, float, str)
@@ -27,12 +27,12 @@ FROM_RECIPE = frozenset(OptimTable.model_fields) | {"names", "params", "rate", "
 """What a group has from the recipe and the Plan. It is not kept: a resume may change it."""
 
 
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Optimizer, keep: bool = True) -> dict[str, Tensor]:
     """Return the whole tensors of the optimiser's state: {"layer.weight/exp_avg": tensor}, of group 0 under "#0/step".
 
     RunError: it keeps something that is neither a tensor nor a plain number, which a checkpoint could not hold.
     """
-    return {name: whole(value) for name, value in _state(optimizer) if isinstance(value, Tensor)}
+    return whole_state({name: value for name, value in _state(optimizer) if isinstance(value, Tensor)}, keep)
 
 
 def optimizer_numbers(optimizer: Optimizer) -> dict[str, Any]:

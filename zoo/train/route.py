@@ -6,6 +6,7 @@ same features they are computed once and kept, and an epoch trains the heads alo
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +112,7 @@ def _first(batch: Part, features: Callable[[Part], Batch], images: int) -> tuple
     first, second = features(batch), features(batch)
     if not torch.equal(first.images, second.images):
         return first, "two passes over the same images differ"
-    size = first.images[0].nbytes * images
+    size = prod(first.images.shape[1:]) * first.images.itemsize * images
     return first, f"they would take {_size(size)}, and {_size(BUDGET)} is the most" if size > BUDGET else ""
 
 
