@@ -134,8 +134,9 @@ def test_the_first_of_slurms_nodes(nodes: str, first: str) -> None:
 
 
 @pytest.fixture
-def eight_threads() -> Iterator[None]:
+def eight_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
+    monkeypatch.setattr("zoo.devices.world.THREADS", 8)
     torch.set_num_threads(8)
     yield
     torch.set_num_threads(before)
@@ -145,8 +146,9 @@ def eight_threads() -> Iterator[None]:
 @pytest.mark.parametrize(("here", "threads"), [(1, 8), (2, 4), (3, 2), (9, 1)])
 def test_the_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch, here: int, threads: int) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    share_cores(World(0, 16, 0, here))
-    assert torch.get_num_threads() == threads
+    for _ in range(2):  # a strategy may be made twice
+        share_cores(World(0, 16, 0, here))
+        assert torch.get_num_threads() == threads
 
 
 @pytest.mark.usefixtures("eight_threads")

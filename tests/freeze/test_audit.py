@@ -333,6 +333,7 @@ def test_a_resume_lands_in_its_phase_and_is_compared_with_the_start(tmp_path: Pa
     part_run = make_loop(tmp_path / "part", policy=TWO, epochs=3)
     for epoch in (0, 1):
         part_run._epoch(epoch)
+    part_run._settle()
     second = resumed(tmp_path / "part", policy=TWO, epochs=3)
     second.fit()
     for (name, value), other in zip(
@@ -343,7 +344,9 @@ def test_a_resume_lands_in_its_phase_and_is_compared_with_the_start(tmp_path: Pa
 
 
 def test_a_checkpoint_whose_frozen_weights_were_changed_is_refused(tmp_path: Path) -> None:
-    make_loop(tmp_path, policy=FIRST)._epoch(0)
+    begun = make_loop(tmp_path, policy=FIRST)
+    begun._epoch(0)
+    begun._settle()
     loop = resumed(tmp_path, policy=FIRST)
     nudge(loop, "layer1.0.conv1")
     with pytest.raises(RunError) as caught:

@@ -365,7 +365,9 @@ def test_a_run_trains_adapters_alone_and_goes_on_to_the_same_bits(keys: dict[str
     silent = report["phases"][0]["silent"] if keys.get("arch") is None else []
     assert own <= trained <= {*own, *silent}
     assert any(name.endswith(".up") for name in own)
-    make_loop(tmp_path / "part", **keys, checkpoint=CheckpointTable(every=2))._epoch(0)
+    part = make_loop(tmp_path / "part", **keys, checkpoint=CheckpointTable(every=2))
+    part._epoch(0)
+    part._settle()
     second = resumed(tmp_path / "part", **keys)
     second.fit()
     found, wanted = state_of(second), state_of(whole)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.runs.conftest import RECIPE, write_images
 from tests.runs.processes import children, kill_tree, ranks, start, wait_for, wait_for_the_end_of, wait_until
+from zoo.run.launching import ProcessFault, run_processes
 from zoo.run.prove import compare
 
 TWO = ("--set", "device.use=ddp", "--set", "device.devices=2")
@@ -160,6 +161,24 @@ def test_what_one_process_refuses_ends_all(zoo, recipe, photos):
         "error: image 'train/above/03.png' cannot be used: it is in no image format that Pillow reads\n"
         '  mend:  mend or remove it, or set data.on_bad_image = "skip"\n',
     )
+    assert time.monotonic() - started < 60
+
+
+def fails_in_one() -> None:
+    if os.environ["RANK"] == "1":
+        raise ValueError("a plugin is at fault")
+    time.sleep(90)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_fault_of_one_process_ends_all_with_its_traceback():
+    started = time.monotonic()
+    with pytest.raises(ProcessFault) as caught:
+        run_processes(fails_in_one, 2)
+    first, *_, last = str(caught.value).rstrip().splitlines()
+    assert (first, last) == ("process 1:", "ValueError: a plugin is at fault")
+    assert "in fails_in_one" in str(caught.value)
     assert time.monotonic() - started < 60
 
 
