@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +19,9 @@ from zoo.train.loop import Loop
 SGD = OptimTable(use="sgd", lr=0.01)
 
 
-def fitted(folder: Path, compiled: bool | str) -> Loop:
-    """Train through a thaw, with a ragged batch an epoch."""
-    thaw = gradual(GradualOptions(thaw={"layer4": 0, "layer3": 1}))
+def fitted(folder: Path, compiled: bool | str, **keys: Any) -> Loop:
     strategy = build(NoOptions(), replace(SETTINGS, compile=compiled))
-    loop = make_loop(folder, images=18, policy=thaw, strategy=strategy, optim=SGD, accumulate=2, ema=0.5)
+    loop = make_loop(folder, strategy=strategy, optim=SGD, **keys)
     loop.fit()
     return loop
 
@@ -36,13 +35,17 @@ def assert_alike(one: Loop, other: Loop) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_step_computes_the_same(tmp_path: Path) -> None:
-    assert_alike(fitted(tmp_path / "plain", False), fitted(tmp_path / "compiled", "aot_eager"))
+    """Through a thaw, with a ragged batch an epoch."""
+    thaw = gradual(GradualOptions(thaw={"layer4": 0, "layer3": 1}))
+    keys: dict[str, Any] = {"images": 18, "policy": thaw, "accumulate": 2, "ema": 0.5}
+    assert_alike(fitted(tmp_path / "plain", False, **keys), fitted(tmp_path / "compiled", "aot_eager", **keys))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_step_compiled_by_inductor_computes_the_same(tmp_path: Path) -> None:
-    assert_alike(fitted(tmp_path / "plain", False), fitted(tmp_path / "compiled", True))
+    keys = {"arch": "test_vit", "images": 16, "epochs": 1}  # one graph: it takes most of the time
+    assert_alike(fitted(tmp_path / "plain", False, **keys), fitted(tmp_path / "compiled", True, **keys))
 
 
 def test_a_backend_that_torch_has_not_is_refused() -> None:

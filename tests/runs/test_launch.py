@@ -54,11 +54,22 @@ def popen(folder: Path, words: list[str], **environment: str) -> "subprocess.Pop
     )
 
 
-@pytest.fixture
-def alone(zoo, recipe, tmp_path):
-    """The metrics of a run in one process, of a network without batch norm."""
-    assert zoo("finetune", recipe, "--out", "alone", *VIT)[0] == 0
-    return metrics(tmp_path / "alone")
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run in one process, of a network without batch norm."""
+    folder = tmp_path_factory.mktemp("alone")
+    run = start(folder, "finetune", made(folder), "--out", "run", *VIT)
+    assert (run.communicate()[1], run.returncode) == ("", 0)
+    return folder / "run"
+
+
+def made(folder: Path) -> Path:
+    """A recipe, and the photos that it is for."""
+    write_images(folder / "photos/train", 16)
+    write_images(folder / "photos/val", 6)
+    recipe = folder / "tiny.toml"
+    recipe.write_text(RECIPE.format(root=folder / "photos"))
+    return recipe
 
 
 VIT = ("--set", "backbone.arch=test_vit", "--set", "optim.use=sgd")
@@ -76,10 +87,8 @@ def test_two_processes_give_what_one_gives(zoo, recipe, tmp_path, alone):
     assert (status, err) == (0, "")
     log = (tmp_path / "two/log.txt").read_text()
     assert (log.count("device       ddp, 2 processes, cpu, fp32\n"), log.count("epoch ")) == (1, 3)
-    assert_near(metrics(tmp_path / "two"), alone)
-    assert {path.name for path in (tmp_path / "two").iterdir()} == {
-        path.name for path in (tmp_path / "alone").iterdir()
-    }
+    assert_near(metrics(tmp_path / "two"), metrics(alone))
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in alone.iterdir()}
 
 
 @pytest.mark.slow
@@ -87,17 +96,14 @@ def test_two_processes_give_what_one_gives(zoo, recipe, tmp_path, alone):
 def test_shards_give_what_one_gives(zoo, recipe, tmp_path, alone):
     shards = ("--set", "device.use=fsdp", "--set", "device.devices=2", "--set", "device.channels_last=true")
     assert zoo("finetune", recipe, "--out", "two", *VIT, *shards)[::2] == (0, "")
-    assert_near(metrics(tmp_path / "two"), alone)
+    assert_near(metrics(tmp_path / "two"), metrics(alone))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run of two processes that nothing stops, with a checkpoint at every step."""
     folder = tmp_path_factory.mktemp("whole")
-    write_images(folder / "photos/train", 16)
-    write_images(folder / "photos/val", 6)
-    (folder / "tiny.toml").write_text(RECIPE.format(root=folder / "photos"))
-    run = start(folder, "finetune", "tiny.toml", "--out", "run", *LONG)
+    run = start(folder, "finetune", made(folder), "--out", "run", *LONG)
     out, err = run.communicate()
     assert (run.returncode, err, out.count("device  "), out.count("epoch 1/12")) == (0, "", 1, 1)
     return folder / "run"
@@ -256,7 +262,7 @@ def test_torchrun_starts_them_too(recipe, tmp_path, alone):
     out, err = done.communicate()
     assert done.returncode == 0, err
     assert sum(line.startswith("run  ") for line in out.splitlines()) == 1
-    assert_near(metrics(tmp_path / "two"), alone)
+    assert_near(metrics(tmp_path / "two"), metrics(alone))
 
 
 @pytest.mark.slow
@@ -277,7 +283,7 @@ def test_slurm_starts_them_too(recipe, tmp_path, alone):
     said = [process.communicate() for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert (said[1], said[0][1]) == (("", ""), "")
-    assert_near(metrics(tmp_path / "two"), alone)
+    assert_near(metrics(tmp_path / "two"), metrics(alone))
 
 
 @pytest.mark.slow
@@ -290,7 +296,7 @@ def test_two_machines_meet_by_c10d(recipe, tmp_path, alone):
     machines = [popen(tmp_path, words) for _ in range(2)]
     said = [machine.communicate() for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], said
-    assert_near(metrics(tmp_path / "two"), alone)
+    assert_near(metrics(tmp_path / "two"), metrics(alone))
 
 
 @pytest.mark.slow
