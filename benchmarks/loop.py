@@ -6,8 +6,7 @@ take turns, a handful of steps each, and the ratio is that of the medians.
 With `--processes 2` both are DistributedDataParallel in so many processes, which share the cores and the batch.
 
 AMD EPYC, 2 cores; torch 2.14.1, timm 1.0.31, fp32, channels_last: zoo takes 0.993 × in one process with 2 threads (32.5
-images/s); under DDP × 2 it took 0.994 × and 1.061 × in two runs (30.4 and 27.9 images/s): noise as large as the bar of
-1.03.
+images/s); under DDP × 2 0.994, 1.061 and 0.994 × in three runs (28 to 30 images/s).
 """
 
 import argparse
