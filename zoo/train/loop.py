@@ -132,7 +132,8 @@ class Loop:
             self._after_step()
         self._losses.drain()
         path = self._evaluate(epoch)
-        if self._is_stopping() and self.progress.epoch < self.job.run.epochs:
+        stop, _ = self._agreed()
+        if stop and self.progress.epoch < self.job.run.epochs:
             raise self._interrupted(path)
 
     def _step(self, part: Part) -> None:
@@ -194,21 +195,19 @@ class Loop:
     def _after_step(self) -> None:
         if not self.job.checkpoints.is_writing:
             self._settle()
-        if self._is_stopping():
+        stop, due = self._agreed()
+        if stop:
             self._losses.drain()
             raise self._interrupted(self._save())
-        if self._is_due():
+        if due:
             self._losses.drain()
             self._save()
 
-    def _is_stopping(self) -> bool:
-        """Whether any process has been asked to stop: all of them do, after the same step."""
-        return self.job.strategy.total([self._stop.asked])[0] > 0
-
-    def _is_due(self) -> bool:
-        """Whether any process finds a checkpoint due: their clocks differ."""
+    def _agreed(self) -> tuple[bool, bool]:
+        """Whether any process is asked to stop, and whether any finds a checkpoint due: their clocks differ."""
         due = is_due(self.job.checkpoint.every, self.progress.step, monotonic() - self._saved)
-        return self.job.strategy.total([due])[0] > 0
+        stops, dues = self.job.strategy.total([self._stop.asked, due])
+        return stops > 0, dues > 0
 
     def _interrupted(self, path: Path) -> Interrupted:
         self._settle()
