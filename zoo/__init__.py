@@ -10,7 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.bundle import Outcome, Prediction, Predictor
     from zoo.errors import ZooError
+    from zoo.export.decoded import Decoded
+    from zoo.export.fold import fold_batchnorm
+    from zoo.export.native import build_network
     from zoo.meta import on_meta
     from zoo.recipe import Recipe, load_recipe
     from zoo.registry import (
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
         Backbone,
         DataSource,
         Depths,
+        Described,
         DeviceSettings,
         Exportable,
         Exporter,
@@ -58,11 +63,16 @@ if TYPE_CHECKING:
         StepEnded,
     )
     from zoo.run import Result, finetune
+    from zoo.run.bundles import load, verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "zoo.bundle": ("Outcome", "Prediction", "Predictor"),
     "zoo.errors": ("ZooError",),
+    "zoo.export.decoded": ("Decoded",),
+    "zoo.export.fold": ("fold_batchnorm",),
+    "zoo.export.native": ("build_network",),
     "zoo.meta": ("on_meta",),
     "zoo.recipe": ("Recipe", "load_recipe"),
     "zoo.registry": (
@@ -70,14 +80,15 @@ _HOMES = {
         *("WeightsPart", "NoOptions", "Options", "hookimpl", "load_registry"),
     ),
     "zoo.registry.contracts": (
-        *("Adapter", "Backbone", "DataSource", "Depths", "DeviceSettings", "Exportable", "Exporter", "FeatureSpec"),
-        *("FreezePolicy", "Head", "InputSpec", "Layout", "Native", "Rates", "Split", "Strategy", "TargetSpec"),
-        *("WeightsFile", "WeightsRequest"),
+        *("Adapter", "Backbone", "DataSource", "Depths", "Described", "DeviceSettings", "Exportable", "Exporter"),
+        *("FeatureSpec", "FreezePolicy", "Head", "InputSpec", "Layout", "Native", "Rates", "Split", "Strategy"),
+        *("TargetSpec", "WeightsFile", "WeightsRequest"),
     ),
     "zoo.registry.events": (
         *("ArtefactWritten", "CheckpointSaved", "EpochStarted", "Evaluated", "RunEnded", "RunStarted", "StepEnded"),
     ),
     "zoo.run": ("Result", "finetune"),
+    "zoo.run.bundles": ("load", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -90,7 +101,9 @@ __all__ = [
     "CheckpointSaved",
     "DataPart",
     "DataSource",
+    "Decoded",
     "Depths",
+    "Described",
     "DevicePart",
     "DeviceSettings",
     "EpochStarted",
@@ -108,6 +121,9 @@ __all__ = [
     "Native",
     "NoOptions",
     "Options",
+    "Outcome",
+    "Prediction",
+    "Predictor",
     "Rates",
     "Recipe",
     "Result",
@@ -122,11 +138,15 @@ __all__ = [
     "WeightsRequest",
     "ZooError",
     "__version__",
+    "build_network",
     "finetune",
+    "fold_batchnorm",
     "hookimpl",
+    "load",
     "load_recipe",
     "load_registry",
     "on_meta",
+    "verify",
 ]
 
 

@@ -37,6 +37,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
+def write_file(path: Path) -> Iterator[Path]:
+    """Give the path of an empty file to fill; when the block ends well it is flushed and takes the name `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        sync_file(Path(name))
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to fill; when the block ends well its files are flushed and it takes the name `path`.
 
@@ -46,8 +63,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield draft
-        for file in draft.iterdir():
-            file.chmod(0o644)  # some writers give the owner alone
+        for file in draft.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)  # some writers give the owner alone
             sync_file(file)
         draft.chmod(0o755)
         _swap(draft, path)

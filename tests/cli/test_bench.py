@@ -224,7 +224,7 @@ def folders() -> set[str]:
 
 
 def test_auto_is_measured_once_and_kept_features_are_noticed(recipe, registry, in_this_process):
-    sets = ["device.precision=auto", 'freeze.use="head"', "run.ema=0.9"]
+    sets = ["device.precision=auto", 'freeze.use="head"', "run.ema=0.9", "export=[{use='safetensors',weights='ema'}]"]
     found = bench(load_recipe(recipe, registry, sets), registry, ["single", "data-parallel"], count=1)
     chosen = [one.device.common.precision for one in in_this_process]
     assert chosen[0] == "auto"

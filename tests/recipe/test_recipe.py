@@ -24,6 +24,7 @@ def test_what_is_written_reads_back_equal(registry, run, freeze, callbacks):
     table["run"] |= run
     table["freeze"] = {"use": freeze}
     table["callback"] = callbacks
+    table["export"] = [{"use": "safetensors", "weights": "ema" if run.get("ema") else "last"}]
     recipe = resolve(Document(table), registry)
     again = resolve(Document(tomli.loads(recipe.to_toml())), registry)
     assert again == recipe

@@ -53,7 +53,18 @@ def assert_same_run(first, second):
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
 
 
-SETS = ["--set", "run.epochs=40", "--set", "run.ema=0.9", "--set", "data.augment=standard", "--set", "head.dropout=0.2"]
+SETS = [
+    "--set",
+    "run.epochs=40",
+    "--set",
+    "run.ema=0.9",
+    "--set",
+    "export=[{use='safetensors',weights='ema'}]",
+    "--set",
+    "data.augment=standard",
+    "--set",
+    "head.dropout=0.2",
+]
 
 
 @pytest.fixture

@@ -20,12 +20,13 @@ from zoo.weights import load_state
 
 VIT = ("--set", "backbone.arch=test_vit")
 LORA = (*VIT, "--set", 'freeze={use="lora",rank=2,alpha=8.0}')
+AVERAGED = ("--set", "run.ema=0.5", "--set", "export=[{use='safetensors',weights='ema'}]")
 
 
 @pytest.fixture
 def run(zoo: Any, recipe: Path, tmp_path: Path) -> tuple[Path, str]:
     """A finished run with a moving average, and what it printed."""
-    status, out, err = zoo("finetune", recipe, *LORA, "--set", "run.ema=0.5")
+    status, out, err = zoo("finetune", recipe, *LORA, *AVERAGED)
     assert (status, err) == (0, "")
     return tmp_path / "runs" / "tiny", out
 
@@ -35,7 +36,7 @@ def test_what_leaves_a_run_is_merged(zoo: Any, run: tuple[Path, str], photos: Pa
     assert "freeze       lora: " in out
     assert json.loads((folder / "audit.json").read_text())["held"]
     plain = timm.create_model("test_vit", num_classes=2, img_size=32).eval()
-    exported = load_file(folder / "export/safetensors/model.safetensors")
+    exported = load_file(folder / "export/model.safetensors")
     plain.load_state_dict(exported, strict=True)
     trained = load_trained(RunFolder(folder), registry)
     assert list(trained.network.native_state()) == list(plain.state_dict())
@@ -87,21 +88,21 @@ def test_a_run_on_top_of_a_run(zoo: Any, run: tuple[Path, str], recipe: Path, tm
     weights = 'weights={use="run",run="runs/tiny",head="keep",ema=true}'
     status, _, err = zoo("finetune", recipe, *LORA, "--set", weights, "--set", "run.epochs=1", "--out", "runs/second")
     assert (status, err) == (0, "")
-    exports = [tmp_path / "runs" / name / "export/safetensors/model.safetensors" for name in ("tiny", "second")]
+    exports = [tmp_path / "runs" / name / "export/model.safetensors" for name in ("tiny", "second")]
     assert load_file(exports[0]).keys() == load_file(exports[1]).keys()
     assert json.loads((tmp_path / "runs/second/load.json").read_text())["coverage"] == 1.0
 
 
 def test_a_resume_goes_on_to_the_same_bits(zoo: Any, run: tuple[Path, str], recipe: Path, tmp_path: Path) -> None:
     folder, _ = run
-    settings = (*LORA, "--set", "run.ema=0.5")
+    settings = (*LORA, *AVERAGED)
     assert zoo("finetune", recipe, *settings, "--out", "again")[0] == 0
     newest = max((tmp_path / "again/checkpoints").glob("step-*"))
     for file in newest.iterdir():
         file.unlink()
     newest.rmdir()
     assert zoo("finetune", tmp_path / "again/recipe.toml", "--out", "again", "--resume")[0] == 0
-    exports = [load_file(path / "export/safetensors/model.safetensors") for path in (folder, tmp_path / "again")]
+    exports = [load_file(path / "export/model.safetensors") for path in (folder, tmp_path / "again")]
     assert all(torch.equal(exports[0][name], exports[1][name]) for name in exports[0])
 
 

@@ -153,7 +153,14 @@ def test_the_whole_text_of_a_small_recipe(zoo, small, blind):
 def test_what_it_says_is_what_the_run_then_does(zoo, small, tmp_path):
     state = timm.create_model("test_resnet", num_classes=3).state_dict()
     save_file(state, tmp_path / "a.safetensors")
-    sets = ["--set", "weights={use='file', file='a.safetensors'}", "--set", "run.ema=0.9"]
+    sets = [
+        "--set",
+        "weights={use='file', file='a.safetensors'}",
+        "--set",
+        "run.ema=0.9",
+        "--set",
+        "export=[{use='safetensors',weights='ema'}]",
+    ]
     said = of_json(zoo, small, *sets)
     status, out, err = zoo("finetune", small, *sets, "--out", "run")
     assert (status, err) == (0, "")
@@ -242,7 +249,16 @@ def test_features_are_computed_anew_where_images_change(zoo, small):
 
 
 def test_micro_batches_and_the_moving_average(zoo, small):
-    sets = ["--set", "freeze={use='none'}", "--set", "run.accumulate=3", "--set", "run.ema=0.9"]
+    sets = [
+        "--set",
+        "freeze={use='none'}",
+        "--set",
+        "run.accumulate=3",
+        "--set",
+        "run.ema=0.9",
+        "--set",
+        "export=[{use='safetensors',weights='ema'}]",
+    ]
     out = plan(zoo, small, *sets)
     assert "steps        23 an epoch × 3 epochs = 69, batches of 64 in 3 micro-batches\n" in out
     assert " in a step, 22 images at a time in fp32\n" in out

@@ -5,7 +5,13 @@ import pytest
 from zoo.run import prove as proving
 from zoo.run.prove import compare, prove
 
-SETS = ["run.epochs=12", "run.ema=0.9", "head.dropout=0.2", "data.augment=standard"]
+SETS = [
+    "run.epochs=12",
+    "run.ema=0.9",
+    "export=[{use='safetensors',weights='ema'}]",
+    "head.dropout=0.2",
+    "data.augment=standard",
+]
 BUSY = [*SETS, "run.accumulate=2", "checkpoint.every=1", "data.workers=2"]
 THAW = [*SETS, 'freeze={use="gradual", thaw={"layer4"=2, "layer3"=5}, bn="auto"}']
 
@@ -38,7 +44,12 @@ def test_kills_of_two_processes_change_nothing(recipe, tmp_path, monkeypatch):
 @pytest.mark.timeout(120)
 def test_two_kills_change_nothing(recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    proof = prove(recipe, tmp_path / "proof", 2, ["run.epochs=4", "run.ema=0.9", "checkpoint.every=1"])
+    proof = prove(
+        recipe,
+        tmp_path / "proof",
+        2,
+        ["run.epochs=4", "run.ema=0.9", "export=[{use='safetensors',weights='ema'}]", "checkpoint.every=1"],
+    )
     assert proof.different == ()
     assert len(proof.kills) == 2
 

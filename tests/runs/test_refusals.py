@@ -153,11 +153,11 @@ def test_why_a_run_failed_stands_in_its_log(zoo, recipe, tmp_path):
 def test_an_artefact_that_cannot_be_written(zoo, recipe, tmp_path):
     assert zoo("finetune", recipe, "--out", "run", "--set", "run.epochs=1")[0] == 0
     (tmp_path / "taken").write_text("a file")
-    status, _, err = zoo("export", "run", "--out", "taken")
+    status, _, err = zoo("export", "run", "--out", "taken/below")
     assert (status, err) == (
         2,
-        "error: safetensors: the artefact cannot be written: [Errno 17] File exists: 'taken'\n"
-        "  where: taken/safetensors\n  mend:  mend this, then `zoo export RUN`\n",
+        "error: the bundle cannot be written: [Errno 17] File exists: 'taken'\n"
+        "  where: taken/below\n  mend:  mend this, then `zoo export RUN`\n",
     )
 
 

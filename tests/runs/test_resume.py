@@ -99,10 +99,12 @@ def test_other_images_are_refused_unless_the_change_is_named(run, photos, resume
     assert epochs(run) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("change", ["head.name=other", "run.ema=0.9"])
-def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_is_as_it_was(zoo, run, resume, change):
+@pytest.mark.parametrize(
+    "changes", [["head.name=other"], ["run.ema=0.9", "export=[{use='safetensors',weights='ema'}]"]]
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_is_as_it_was(zoo, run, resume, changes):
     before = facts(run)
-    status, err = resume(change)
+    status, err = resume(*changes)
     assert status == 2
     assert err.startswith("error: step-00000008 does not fit the recipe: ")
     assert err.endswith("  mend:  resume with the run's own recipe, or start a new run\n")

@@ -32,7 +32,7 @@ def test_timm_and_torchvision_load_the_same_resnet50_and_give_the_same_logits(zo
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         save_file({"images": images, "logits": trained.logits(images)}, tmp_path / "expected.safetensors")
-    weights = tmp_path / "run/export/safetensors/model.safetensors"
+    weights = tmp_path / "run/export/model.safetensors"
     command = [sys.executable, "-c", CODE, str(weights), str(tmp_path / "expected.safetensors")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert len(said.split()) == 2

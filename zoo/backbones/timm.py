@@ -93,4 +93,5 @@ def _describe_native(arch: str, classifier: str | None, sized: Mapping[str, Any]
         classifier=classifier,
         build=partial(_create, arch, sized),
         code=f'timm.create_model("{arch}", num_classes=classes{extra})',
+        arguments=dict(sized),
     )

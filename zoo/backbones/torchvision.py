@@ -100,4 +100,5 @@ def _describe_native(arch: str, classifier: str | None, arguments: Mapping[str, 
         classifier=classifier,
         build=partial(_create, arch, arguments),
         code=f'torchvision.models.get_model("{arch}", num_classes=classes{extra})',
+        arguments=dict(arguments),
     )

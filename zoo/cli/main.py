@@ -1,9 +1,8 @@
 """`zoo`: the command, its verbs, and how failures end."""
 
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from zoo import __version__
 from zoo.cli import (
@@ -21,23 +20,17 @@ from zoo.cli import (
     process,
     prove,
     schema,
+    verify,
     weights,
 )
 from zoo.cli.say import say_error
 from zoo.cli.state import State
+from zoo.cli.verbs import Verbs
 from zoo.errors import EXIT_INTERRUPTED, ZooError
 from zoo.memory import settle
 
-
-class _Verbs(TyperGroup):
-    """Lists the verbs in the order in which a newcomer needs them."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
-
-
 app = typer.Typer(
-    cls=_Verbs,
+    cls=Verbs,
     help="Fine-tune a model from a TOML recipe: it cannot silently go wrong, and it wastes no work.",
     epilog="Example: zoo finetune recipes/resnet50_cls.toml",
     no_args_is_help=True,
@@ -53,6 +46,7 @@ app.command("devices")(devices.devices)
 app.command("plugins")(plugins.plugins)
 app.command("schema")(schema.schema)
 app.command("export")(export.export)
+app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
 app.command("prove")(prove.prove)
@@ -72,7 +66,9 @@ def _options(
     context: typer.Context,
     plugin: Annotated[
         list[str] | None,
-        typer.Option("-p", metavar="no:NAME", help="Leave a plugin out, by its name or its distribution's."),
+        typer.Option(  # eager, so that `-p no:NAME --help` leaves the plugin's verbs out
+            "-p", metavar="no:NAME", is_eager=True, help="Leave a plugin out, by its name or its distribution's."
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")

@@ -8,7 +8,7 @@ import typer
 
 from zoo.cli.say import JsonOption, say, say_json, say_line, say_table
 from zoo.cli.state import State
-from zoo.errors import ZooError
+from zoo.cli.types import require_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,8 +104,8 @@ def check(
 
     Example: zoo weights check weights/resnet50.fashion-mnist.safetensors --backbone timm/resnet50
     """
-    _require_word("--head", head, "reset", "keep")
-    _require_word("--align", align, "names", "order")
+    require_word("--head", head, "reset", "keep")
+    require_word("--align", align, "names", "order")
     from zoo.recipe.schema import WeightsTable
     from zoo.registry.contracts import WeightsFile
     from zoo.run.weights import check_weights
@@ -140,6 +140,30 @@ def diff(file: FileArgument, other: OtherArgument, verbose: VerboseOption = Fals
 
 
 @app.command()
+def apply(
+    context: typer.Context,
+    delta: Annotated[Path, typer.Argument(metavar="DELTA", help="A bundle's delta.safetensors, or the bundle.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
+    base: Annotated[
+        Path | None, typer.Option(help="The base weights' file. [default: where the run's recipe has them from]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a delta and its base weights together: the bytes that a full export has, or nothing.
+
+    Example: zoo weights apply runs/resnet50_cls/export/delta.safetensors model.safetensors
+    """
+    from zoo.run.bundles import apply_delta
+
+    state: State = context.obj
+    digest = apply_delta(delta, out, base, state.registry())
+    if as_json:
+        say_json({"file": out, "sha256": digest})
+        return
+    say_line("wrote", f"{out}, sha256 {digest}, as it was exported")
+
+
+@app.command()
 def convert(
     file: FileArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="OUT.safetensors and OUT.json are written.")],
@@ -162,11 +186,6 @@ def convert(
         say_line("dropped", f"{dropped.key}: {dropped.why}")
     if converted.named:
         say_line("not run", ", ".join(converted.named))
-
-
-def _require_word(option: str, word: str, *known: str) -> None:
-    if word not in known:
-        raise ZooError(f"{option} {word} is not understood", hint=" or ".join(known))
 
 
 def _row(listed: "Listed") -> tuple[str, ...]:

@@ -73,6 +73,18 @@ def build(options: ImageFolderOptions, seed: int) -> DataSource:
     return split_in_two(_split(root, found, classes), classes, options.val_fraction, seed)
 
 
+def labelled_files(root: Path) -> dict[str, list[Path]]:
+    """Return {class: its image files} of a folder of class folders, or of its `val/`; classes need not have any.
+
+    DataError: it cannot be read, or has no class folders.
+    """
+    folder = root / "val" if {"train", "val"} <= set(_folders(root)) else root
+    names = _folders(folder)
+    if not names:
+        raise DataError("there are no class folders", str(folder), "one folder a class, its name the class's")
+    return {name: [folder / file for file in sorted(_images(folder / name, name, frozenset()))] for name in names}
+
+
 def _two_splits(root: Path) -> DataSource:
     train, val = _find_classes(root / "train"), _find_classes(root / "val")
     classes = tuple(train.files)

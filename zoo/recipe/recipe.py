@@ -47,7 +47,7 @@ class Recipe:
     schedule: schema.Schedule
     device: Chosen[schema.DeviceTable]
     checkpoint: schema.CheckpointTable
-    exports: tuple[Chosen[schema.NoKeys], ...]
+    exports: tuple[Chosen[schema.ExportTable], ...]
     callbacks: tuple[Chosen[schema.NoKeys], ...]
     path: Path | None = None
 

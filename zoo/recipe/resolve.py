@@ -69,6 +69,8 @@ class _Resolver:
             self._check_best_by(recipe)
         if recipe.data and recipe.data.common:
             self._check_targets(recipe)
+        if recipe.run and all(export and export.common for export in recipe.exports):
+            self._check_exports(recipe)
         if self.problems:
             raise RecipeError.of(self.problems)
         return recipe
@@ -190,6 +192,18 @@ class _Resolver:
         if "class" in recipe.data.common.targets:
             what = "data.targets has 'class', which is what the data's own classes are called"
             self._refuse(what, "data.targets", "give it another name")
+
+    def _check_exports(self, recipe: Recipe) -> None:
+        wanted = {export.common.weights for export in recipe.exports}
+        if len(wanted) > 1:
+            what = "the artefacts of a run are one bundle, of one set of weights"
+            self._refuse(what, kinds.EXPORT.name, "give every [[export]] the same `weights`")
+        elif recipe.run.ema and wanted == {None}:
+            what = "with run.ema there are two sets of weights, and no [[export]] says which one to write"
+            hint = '`weights = "ema"` is what is validated; "best" and "last" are the raw ones'
+            self._refuse(what, kinds.EXPORT.name, hint)
+        elif not recipe.run.ema and wanted == {"ema"}:
+            self._refuse('export.weights = "ema": there is no moving average', kinds.EXPORT.name, "set run.ema")
 
     def _check_best_by(self, recipe: Recipe) -> None:
         known = recipe.directions()

@@ -228,6 +228,13 @@ class DeviceTable(Table):
     """Whether batch norms in training take their statistics over all processes; only on GPUs."""
 
 
+class ExportTable(Table):
+    """Keys of every `[[export]]`. All of a recipe's artefacts make one bundle."""
+
+    weights: Literal["best", "last", "ema"] | None = None
+    """Which weights: of the best checkpoint, of the last, or the best one's moving average. With run.ema say which."""
+
+
 class NoKeys(Table):
     """For kinds whose parts share no keys."""
 
@@ -239,7 +246,7 @@ COMMON: dict[str, type[Table]] = {
     "data": DataTable,
     "freeze": FreezeTable,
     "device": DeviceTable,
-    "export": NoKeys,
+    "export": ExportTable,
     "callback": NoKeys,
 }
 

@@ -59,7 +59,7 @@ class Native:
 
     `classifier` is the state-dict prefix of its final linear layer ("fc"), or None when the architecture does not end
     in one linear layer on pooled features. `build(classes)` makes the library's own model; `code` is the Python for
-    it, with `classes` for their number.
+    it, with `classes` for their number; `arguments` are what it is told beside that number ("img_size").
     """
 
     library: str
@@ -67,6 +67,7 @@ class Native:
     classifier: str | None
     build: "Callable[[int], nn.Module]"
     code: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -312,38 +313,63 @@ class Strategy(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Exportable:
-    """A model, ready to write: native names, single device, no wrapper prefixes.
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What whoever opens an artefact knows of the model: its architecture, its preprocessing and its class names.
 
-    `heads` are the names of all its heads; `state` holds the first one's tensors under the native classifier. `ledger`
-    says what the model started from, as in a run's load.json.
+    `base` returns the tensors that training started from, under native names; None when it started from nothing.
     """
 
-    state: "Mapping[str, Tensor]"
     native: Native
     input: InputSpec
     classes: tuple[str, ...]
+    base: "Callable[[], Mapping[str, Tensor]] | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exportable(Described):
+    """A model, ready to write: native names, single device, no wrapper prefixes.
+
+    `heads` are the names of all its heads; `state` holds the first one's tensors under the native classifier.
+    `calibration` returns that many normalised training images (N, 3, H, W), without augmentation.
+    """
+
+    state: "Mapping[str, Tensor]"
     heads: tuple[str, ...] = ("main",)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    ledger: Mapping[str, Any] | None = None
+    calibration: "Callable[[int], Tensor] | None" = None
 
 
 class Exporter(Protocol):
     """Writes an artefact and reads it back as a callable, to be compared with the eager model."""
 
-    name: str
     tolerance: float
     """Largest difference in logits from the eager model, relative to the largest logit."""
+    max_drop: float | None
+    """For what rounds coarsely: how far the accuracy on the validation images may fall, in 0 to 1. None: not at all, so
+    it is not measured."""
+    takes: Literal["normalised", "decoded"]
+    """What the artefact maps to logits (B, K): float32 images (B, 3, H, W) out of the preprocessing, or uint8 RGB ones
+    (B, 3, any H, any W) that it resizes, crops and normalises itself."""
+
+    def runtime(self, native: Native) -> str:
+        """Return the package that runs the artefact: "timm", "torchvision", "torch", "onnxruntime"."""
+        ...
 
     def check(self, model: Exportable) -> None:
         """Raise ZooError when such a model cannot be written. Asked before training, so that none is in vain."""
         ...
 
     def write(self, model: Exportable, folder: Path) -> tuple[Path, ...]:
-        """Write the artefact's files into `folder` and return them."""
+        """Write the artefact's files into `folder`, which is empty, and return them, the main one first.
+
+        The same model gives the same bytes.
+        """
         ...
 
-    def read(self, model: Exportable, folder: Path) -> "Callable[[Tensor], Tensor]":
-        """Return the artefact in `folder` as a function from normalised images (B, 3, H, W) to logits (B, K)."""
+    def read(self, model: Described, folder: Path) -> "Callable[[Tensor], Tensor]":
+        """Return the artefact in `folder` as a function from what it `takes`, on the CPU, to logits (B, K)."""
+        ...
+
+    def code(self, model: Described) -> str:
+        """Return Python that needs no zoo and binds `network` to such a function; it runs in the artefact's folder."""
         ...

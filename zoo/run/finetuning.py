@@ -10,6 +10,7 @@ from zoo.recipe import Recipe
 from zoo.registry import Registry, load_registry
 from zoo.registry.contracts import Strategy
 from zoo.run import steps
+from zoo.run.exporting import export_run
 from zoo.run.folder import (
     RunFolder,
     check_folder,
@@ -23,7 +24,6 @@ from zoo.run.launching import Result, launch, needs_launch, others_named
 from zoo.run.logs import run_log
 from zoo.run.network import input_spec
 from zoo.run.resume import go_on, keep_to
-from zoo.run.trained import export_run
 from zoo.train.optim import make_optimizer
 
 Aloud = Callable[[], AbstractContextManager[Any]]

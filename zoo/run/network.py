@@ -60,8 +60,13 @@ class Network:
 
     def exportable(self, spec: InputSpec) -> Exportable:
         """Return the model as exporters take it, with the preprocessing `spec`."""
-        native, heads = self.backbone.native, tuple(self.model.heads)
-        return Exportable(self.native_state(), native, spec, self.classes, heads)
+        return Exportable(
+            native=self.backbone.native,
+            input=spec,
+            classes=self.classes,
+            state=self.native_state(),
+            heads=tuple(self.model.heads),
+        )
 
 
 def image_size(recipe: Recipe) -> tuple[int, int] | None:

@@ -1,20 +1,13 @@
-"""Classify image files with a run's best weights."""
+"""Classify image files: which files are meant, and an answer or a problem for each."""
 
-from collections.abc import Iterator, Sequence
+import glob
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from zoo.data import open_image, to_rgb
-from zoo.errors import Problem
-from zoo.registry import Registry
-from zoo.run.folder import RunFolder
-from zoo.run.steps import place_alone
-from zoo.run.trained import Trained, load_trained
-
-BATCH = 32
+from zoo.bundle import Prediction, Predictor
+from zoo.data.imagefolder import EXTENSIONS
+from zoo.errors import Problem, ZooError
 
 
 @dataclass(frozen=True)
@@ -25,38 +18,43 @@ class Answer:
     classes: tuple[tuple[str, float], ...]
 
 
-def predict_images(
-    folder: RunFolder, registry: Registry, images: Sequence[Path], top: int, device: str = "auto"
-) -> tuple[list[Answer], list[Problem]]:
-    """Return an answer for every image that can be decoded, in order, and a problem for every one that cannot."""
-    trained = load_trained(folder, registry)
-    strategy = place_alone(trained.recipe, device)
-    strategy.place(trained.network.model)
-    answers: list[Answer] = []
-    problems: list[Problem] = []
-    for start in range(0, len(images), BATCH):
-        paths, shaped = _read(trained, images[start : start + BATCH], problems)
-        if paths:
-            with torch.inference_mode(), strategy.autocast():
-                logits = trained.logits(trained.preprocess.normalise(strategy.send(torch.stack(shaped))))
-            answers += _answers(paths, logits.float().cpu(), trained.classes, top)
-    return answers, problems
+def find_images(named: Sequence[str], listed: Iterable[str] = ()) -> list[Path]:
+    """Return the files that are meant, in order: files, folders (their images at any depth), globs, "-" for `listed`.
+
+    ZooError: a folder without images, a glob that matches nothing, or nothing at all.
+    """
+    found = [path for name in named for path in (_listed(listed) if name == "-" else _meant(name))]
+    if not found:
+        raise ZooError("there are no images to classify", hint="give files, folders, globs, or - for a list of files")
+    return found
 
 
-def _read(trained: Trained, paths: Sequence[Path], problems: list[Problem]) -> tuple[list[Path], list[Tensor]]:
-    """Decode what can be; note what cannot."""
-    read: list[Path] = []
-    shaped: list[Tensor] = []
-    for path in paths:
-        try:
-            shaped.append(trained.preprocess.shape(to_rgb(open_image(path))))
-            read.append(path)
-        except (OSError, ValueError) as error:
-            problems.append(Problem(f"cannot decode {str(path)!r}: {error}", hint="give an image file"))
-    return read, shaped
+def _listed(lines: Iterable[str]) -> Iterator[Path]:
+    for line in lines:
+        name = line.rstrip("\r\n")
+        if name:
+            yield Path(name)
 
 
-def _answers(paths: Sequence[Path], logits: Tensor, classes: Sequence[str], top: int) -> Iterator[Answer]:
-    shares, indices = logits.softmax(dim=1).topk(min(top, len(classes)))
-    for path, row, which in zip(paths, shares.tolist(), indices.tolist(), strict=True):
-        yield Answer(path, tuple((classes[index], share) for index, share in zip(which, row, strict=True)))
+def _meant(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+        if not files:
+            raise ZooError(f"no images in the folder {name!r}", hint="give a folder with image files at any depth")
+        return files
+    if not path.exists() and glob.has_magic(name):
+        matches = sorted(Path(match) for match in glob.glob(name, recursive=True) if Path(match).is_file())
+        if not matches:
+            raise ZooError(f"no file matches {name!r}", hint="** goes through folders")
+        return matches
+    return [path]
+
+
+def classify(predictor: Predictor, images: Sequence[Path], top: int) -> Iterator[Answer | Problem]:
+    """Yield an answer for every image that can be decoded, in order, and a problem for every one that cannot."""
+    for path, found in zip(images, predictor.many(images, top), strict=True):
+        if isinstance(found, Prediction):
+            yield Answer(path, found.classes)
+        else:
+            yield Problem(f"cannot decode {str(path)!r}: {found}", hint="give an image file")

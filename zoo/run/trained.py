@@ -1,44 +1,38 @@
 """A finished run, opened again: its best weights in a model, its preprocessing and its class names."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from zoo import __version__
 from zoo.data import Preprocess, ValBatches
 from zoo.errors import RunError
-from zoo.export import export_verified
-from zoo.recipe import Chosen, Recipe, load_recipe
-from zoo.recipe.schema import NoKeys
-from zoo.registry import OwnedPart, Registry, kinds
-from zoo.registry.contracts import DataSource, Exportable, InputSpec
-from zoo.registry.events import ArtefactWritten
+from zoo.recipe import Recipe, load_recipe
+from zoo.registry import Registry
+from zoo.registry.contracts import DataSource, InputSpec
 from zoo.run.folder import RunFolder
-from zoo.run.logs import tell
 from zoo.run.network import Network, attach_adapter, build_backbone, make_network
 from zoo.run.steps import place_alone
 from zoo.train.checkpoint import Checkpoints, read
 from zoo.train.evaluate import evaluate
 
-VERIFIED_IMAGES = 16
-"""Validation images on which an artefact is compared with the model."""
+Weights = Literal["best", "last", "ema"]
+"""The raw weights of the best or of the last checkpoint, or the best one's moving average."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The best weights of a run, on the CPU in float32 and in eval mode."""
+    """The weights of a finished run, on the CPU in float32 and in eval mode."""
 
     folder: RunFolder
     recipe: Recipe
     network: Network
     preprocess: Preprocess
     state: dict[str, Any]
+    weights: Weights
+    checkpoint: str
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -51,23 +45,40 @@ class Trained:
         return next(iter(outputs.values()))
 
 
-def load_trained(folder: RunFolder, registry: Registry) -> Trained:
-    """Return a run's best weights in its model. RunError: it has no checkpoint, or that is damaged."""
+def load_trained(folder: RunFolder, registry: Registry, weights: Weights | None = None) -> Trained:
+    """Return a run's weights in its model: the validated ones, the best checkpoint's, when None.
+
+    RunError: it has no checkpoint, or that is damaged, or has no moving average.
+    """
     recipe = load_recipe(folder.recipe, registry)
-    best = Checkpoints(folder.checkpoints, recipe.checkpoint.keep).best()
-    if best is None:
-        hint = f"finish it with `zoo finetune {folder.recipe} --out {folder.path} --resume`"
-        raise RunError(f"the run in {str(folder.path)!r} has no evaluated checkpoint yet", hint=hint)
-    checkpoint = read(best)
+    weights = weights or validated(recipe)
+    checkpoint = read(_checkpoint(folder, recipe, weights))
     facts = checkpoint.state["facts"]
     spec = InputSpec(**{name: _tuple(value) for name, value in facts["input"].items()})
     network = make_network(recipe, build_backbone(recipe, spec.size), tuple(facts["classes"]))
     adapter = attach_adapter(recipe, network)
-    network.model.load_state_dict(checkpoint.tensors["ema" if recipe.run.ema else "model"])
+    network.model.load_state_dict(checkpoint.tensors["ema" if weights == "ema" else "model"])
     if adapter is not None:
         adapter.merge(network.model)
     network.model.eval()
-    return Trained(folder, recipe, network, Preprocess(spec), {**checkpoint.state, "checkpoint": best.name})
+    return Trained(folder, recipe, network, Preprocess(spec), dict(checkpoint.state), weights, checkpoint.path.name)
+
+
+def validated(recipe: Recipe) -> Weights:
+    """Return which weights a run validates, and calls best."""
+    return "ema" if recipe.run.ema else "best"
+
+
+def _checkpoint(folder: RunFolder, recipe: Recipe, weights: Weights) -> Path:
+    if weights == "ema" and not recipe.run.ema:
+        raise RunError(f"the run in {str(folder.path)!r} has no moving average", hint='take "best" or "last"')
+    checkpoints = Checkpoints(folder.checkpoints, recipe.checkpoint.keep)
+    newest = checkpoints.newest() if weights == "last" else None
+    found = newest.path if newest else checkpoints.best() if weights != "last" else None
+    if found is None:
+        hint = f"finish it with `zoo finetune {folder.recipe} --out {folder.path} --resume`"
+        raise RunError(f"the run in {str(folder.path)!r} has no evaluated checkpoint yet", hint=hint)
+    return found
 
 
 def _tuple(value: Any) -> Any:
@@ -95,7 +106,11 @@ def _shortly(classes: Sequence[str]) -> str:
 
 def evaluate_run(folder: RunFolder, registry: Registry, device: str = "auto") -> dict[str, float]:
     """Return `val/…` of a run's best weights on its validation split, measured in the run's precision."""
-    trained = load_trained(folder, registry)
+    return measure(load_trained(folder, registry), device)
+
+
+def measure(trained: Trained, device: str = "auto") -> dict[str, float]:
+    """Return `val/…` on the run's validation split, measured in the run's precision."""
     strategy = place_alone(trained.recipe, device)
     strategy.place(trained.network.model)
     source, batches = val_batches(trained)
@@ -105,79 +120,3 @@ def evaluate_run(folder: RunFolder, registry: Registry, device: str = "auto") ->
         return evaluate(model, batches, lambda x: model(normalise(x)), strategy, lambda: expected - len(batches.bad))
     finally:
         batches.close()
-
-
-def export_run(
-    folder: RunFolder, registry: Registry, formats: Sequence[str] = (), out: Path | None = None
-) -> tuple[ArtefactWritten, ...]:
-    """Write a run's artefacts, each read back and compared with the model on validation images.
-
-    `formats` chooses among the recipe's exporters (all when empty); `out` is the folder for them (the run's when None).
-    Each has a folder of its name there; a second one of that name gets `NAME-2`.
-    """
-    trained = load_trained(folder, registry)
-    chosen = _chosen_exports(trained.recipe, registry, formats)
-    if not chosen:
-        return ()
-    model = exportable(trained)
-    images = _some_images(trained)
-    paths = [(out or folder.export) / name for name in _distinct([export.part.name for export in chosen])]
-    return tuple(_export(*pair, model, trained.logits, images) for pair in zip(chosen, paths, strict=True))
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    earlier = [names[:index].count(name) for index, name in enumerate(names)]
-    return [f"{name}-{count + 1}" if count else name for name, count in zip(names, earlier, strict=True)]
-
-
-def _chosen_exports(recipe: Recipe, registry: Registry, formats: Sequence[str]) -> list[Chosen[Any]]:
-    """The recipe's exporters of those names; one that it does not have, with its defaults."""
-    if not formats:
-        return list(recipe.exports)
-    named = {name: [export for export in recipe.exports if export.part.name == name] for name in formats}
-    return [
-        export
-        for name, found in named.items()
-        for export in found or [_with_defaults(registry.find(kinds.EXPORT, name))]
-    ]
-
-
-def _with_defaults(owned: OwnedPart) -> Chosen[Any]:
-    try:
-        return Chosen(owned.part, owned.owner, owned.part.options(), NoKeys())
-    except ValidationError as error:
-        hint = f"put it into a [[export]] of the run's recipe: {error}"
-        raise RunError(f"the exporter {owned.part.name!r} has options that must be set", hint=hint) from error
-
-
-def _export(
-    chosen: Chosen[Any], path: Path, model: Exportable, eager: Callable[[Tensor], Tensor], images: Tensor
-) -> ArtefactWritten:
-    written = export_verified(chosen.build(), model, eager, images, path)
-    tell("artefact", f"{written.files[0]} (read back: logits differ by {written.difference:.1g})")
-    return written
-
-
-def exportable(trained: Trained) -> Exportable:
-    """Return the run's best weights under native names, with where they come from."""
-    progress = trained.state["progress"]
-    metrics = next(found["metrics"] for found in reversed(progress["history"]) if found["best"])
-    facts = {
-        "weights": "ema" if trained.recipe.run.ema else "raw",
-        "checkpoint": trained.state["checkpoint"],
-        "metrics": metrics,
-        "base_weights": trained.state["facts"]["base_weights"],
-        "recipe": trained.recipe.to_table(),
-        "zoo": __version__,
-    }
-    ledger = trained.folder.read_json("load.json")
-    return replace(trained.network.exportable(trained.preprocess.spec), facts=facts, ledger=ledger)
-
-
-def _some_images(trained: Trained) -> Tensor:
-    _, batches = val_batches(trained, workers=0)  # one batch: done before processes would have started
-    try:
-        found = [batch.images for batch in islice(iter(batches), 1)]
-    finally:
-        batches.close()
-    return trained.preprocess.normalise(torch.cat(found)[:VERIFIED_IMAGES])
