@@ -75,14 +75,14 @@ for epoch in range(epochs):
 """
 
 
-def write_photos(root: Path) -> None:
+def write_photos(root: Path, train: int = TRAIN, val: int = VAL) -> None:
     """Crops of mixed size out of scikit-image's photos, as PNG files; the photo is the class."""
     from skimage import data
 
     random = np.random.default_rng(0)
     for name in ("astronaut", "cat", "coffee", "rocket"):
         photo = getattr(data, name)()
-        for split, count in (("train", TRAIN), ("val", VAL)):
+        for split, count in (("train", train), ("val", val)):
             folder = root / split / name
             folder.mkdir(parents=True)
             for index in range(count // 4):

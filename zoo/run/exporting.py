@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -113,14 +114,9 @@ def _options(chosen: Chosen[Any]) -> dict[str, Any]:
 def exportable(trained: Trained, source: DataSource) -> Exportable:
     """Return the run's weights under native names, with what exporters may ask for beside them."""
     network, preprocess = trained.network, trained.preprocess
-    plain = network.exportable(preprocess.spec)
     started = trained.state["facts"]["base_weights"] is not None
-    return Exportable(
-        native=plain.native,
-        input=plain.input,
-        classes=plain.classes,
-        state=plain.state,
-        heads=plain.heads,
+    return replace(
+        network.exportable(preprocess.spec),
         base=cache(lambda: base_state(trained.recipe, preprocess.spec, network.data_classes)) if started else None,
         calibration=lambda count: calibration(source.train, preprocess, count),
     )

@@ -34,6 +34,7 @@ from zoo.registry.contracts import (
 )
 from zoo.registry.events import RunEnded
 from zoo.run.audit import describe as describe_audit
+from zoo.run.base import base_state
 from zoo.run.folder import RunFolder, environment
 from zoo.run.launching import check_launched, settings
 from zoo.run.logs import LOGGER, tell
@@ -134,9 +135,12 @@ def assemble(
 
 def check_exports(recipe: Recipe, network: Network, spec: InputSpec) -> None:
     """Refuse now, not after training, what an exporter could not write. ZooError: see the exporter's `check`."""
+    model = replace(network.exportable(spec), calibration=lambda count: torch.empty(0, 3, *spec.size))
+    if recipe.weights.part.name != "none":
+        model = replace(model, base=lambda: base_state(recipe, spec, network.data_classes))
     for export in recipe.exports:
         exporter: Exporter = export.build()
-        exporter.check(network.exportable(spec))
+        exporter.check(model)
 
 
 def freeze(recipe: Recipe, network: Network) -> tuple[Phase, ...]:
