@@ -18,6 +18,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict plugins/zoo-onnx/src
+	$(BIN)/mypy --strict plugins/zoo-serve/src
 	$(BIN)/lint-imports
 
 # The stamps depend on the pyproject.toml files alone: a second call installs nothing.

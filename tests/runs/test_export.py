@@ -85,6 +85,14 @@ def test_verify_refuses_what_is_no_bundle_and_a_runtime_it_has_not(zoo, run, tmp
     )
 
 
+@pytest.mark.parametrize("verb", [["evaluate"], ["export"], ["audit"], ["finetune", "--resume"]])
+def test_a_bundle_is_no_run(zoo, run, verb):
+    assert zoo(*verb, "run/export") == (
+        2, "", "error: 'run/export' is a bundle, not a run's folder\n"
+        "  mend:  name the run's folder; `zoo evaluate` takes a bundle with a folder of images, `zoo verify` alone\n",
+    )  # fmt: skip
+
+
 def test_a_folder_with_other_things_is_not_replaced(zoo, run, tmp_path):
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents/letter.txt").write_text("dear")

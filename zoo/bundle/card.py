@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from zoo.bundle.golden import FILE, FOLDER
 from zoo.bundle.manifest import Manifest
-from zoo.bundle.replay import REPLAY
+from zoo.bundle.replay import tolerance_of
 from zoo.data.preprocess import ON_TENSORS
 from zoo.registry.contracts import InputSpec
 
@@ -18,48 +18,39 @@ from torchvision.transforms import v2
 def decode(path):  # -> uint8 (1, 3, H, W)
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit greys keep their upper byte
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values, clear = np.asarray(image), image.info.get("transparency", -1)
+        image = Image.fromarray(np.where(values == clear, 255, values >> 8).astype(np.uint8))
     if image.has_transparency_data:  # over white
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return v2.functional.pil_to_tensor(image.convert("RGB"))[None]
 """
 
-SQUARE = """\
+PREPROCESS = """\
 preprocess = v2.Compose([
-    v2.Resize({cover}, v2.InterpolationMode.{mode}, antialias=True),
+    {resize},
     v2.CenterCrop({size}),
     v2.ToDtype(torch.float32, scale=True),
     v2.Normalize({mean}, {std}),
 ])
 """
 
-RECTANGLE = """\
-def resize(image):
+COVER = """\
+def cover(image):
     height, width = image.shape[-2:]
     ratio = min(height / {height}, width / {width})
-    size = [round(height / ratio), round(width / ratio)]
-    return v2.functional.resize(image, size, v2.InterpolationMode.{mode}, antialias=True)
+    return [round(height / ratio), round(width / ratio)]
+"""
 
-preprocess = v2.Compose([
-    resize,
-    v2.CenterCrop({size}),
-    v2.ToDtype(torch.float32, scale=True),
-    v2.Normalize({mean}, {std}),
-])
+RESIZE = """\
+def resize(image):
+    return v2.functional.resize(image, {cover}, v2.InterpolationMode.{mode}, antialias=True)
 """
 
 PILLOW = """\
 def resize(image):  # as Pillow does it
-    image = v2.functional.to_pil_image(image[0])
-    return v2.functional.pil_to_tensor(v2.functional.resize(image, {cover}, v2.InterpolationMode.{mode}))[None]
-
-preprocess = v2.Compose([
-    resize,
-    v2.CenterCrop({size}),
-    v2.ToDtype(torch.float32, scale=True),
-    v2.Normalize({mean}, {std}),
-])
+    pixels = v2.functional.to_pil_image(image[0])
+    return v2.functional.pil_to_tensor(v2.functional.resize(pixels, {cover}, v2.InterpolationMode.{mode}))[None]
 """
 
 USE = """\
@@ -98,7 +89,9 @@ def write_card(manifest: Manifest, codes: Sequence[str]) -> str:
         if not code:
             lines += [f"Put it together with the base weights: `zoo weights apply {artefact.file} model.safetensors`."]
             continue
-        check = CHECK.format(folder=FOLDER, file=FILE, artefact=artefact.file, given=golden, tolerance=REPLAY)
+        check = CHECK.format(
+            folder=FOLDER, file=FILE, artefact=artefact.file, given=golden, tolerance=tolerance_of(artefact)
+        )
         lines += [_python(f"{code}\n", USE.format(given=photo)), "Check it:", _python(check)]
     return "\n\n".join(lines) + "\n"
 
@@ -143,9 +136,12 @@ def _python(*parts: str) -> str:
 
 def _preprocess(spec: InputSpec) -> str:
     height, width = (int(side / spec.crop_pct) for side in spec.size)
-    mean, std = list(spec.mean), list(spec.std)
-    values = {"size": list(spec.size), "mode": spec.interpolation.upper(), "mean": mean, "std": std}
-    if spec.size[0] != spec.size[1]:
-        return RECTANGLE.format(height=height, width=width, **values)
-    form = SQUARE if spec.interpolation in ON_TENSORS else PILLOW
-    return form.format(cover=height, **values)
+    mode, square = spec.interpolation.upper(), spec.size[0] == spec.size[1]
+    resize = f"v2.Resize({height}, v2.InterpolationMode.{mode}, antialias=True)"
+    before = "" if square else COVER.format(height=height, width=width) + "\n"
+    if not square or spec.interpolation not in ON_TENSORS:
+        form = RESIZE if spec.interpolation in ON_TENSORS else PILLOW
+        before += form.format(cover=height if square else "cover(image)", mode=mode) + "\n"
+        resize = "resize"
+    values = {"size": list(spec.size), "mean": list(spec.mean), "std": list(spec.std)}
+    return before + PREPROCESS.format(resize=resize, **values)

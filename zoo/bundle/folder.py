@@ -1,8 +1,11 @@
 """A bundle on disk, opened: its files checked, its model described, its artefacts as callables."""
 
+import lzma
 import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,10 @@ RECIPE = "recipe.toml"
 LEDGER = "load.json"
 LARGEST_ZIP = 1 << 36
 """Bytes that a zipped bundle may unpack to: 64 GiB."""
+
+SPOILT_ZIP = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError, struct.error)
+"""What `zipfile` raises on a damaged zip; RuntimeError on an encrypted one or one that is packed in unknown ways."""
+NO_BUNDLE = "give the folder or zip of `zoo export`"
 
 Base = Callable[[], Mapping[str, Tensor]]
 
@@ -112,6 +119,8 @@ def opened(path: Path, registry: Registry) -> Iterator[Bundle]:
     folder = Path(tempfile.mkdtemp(prefix="zoo-bundle-"))
     try:
         _unpack(path, folder)
+        if not (folder / FILE).is_file():
+            raise ZooError(f"{str(path)!r} is no bundle: it has no {FILE}", hint=NO_BUNDLE)
         yield Bundle(folder, read_manifest(folder), registry)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -123,8 +132,17 @@ def _unpack(path: Path, folder: Path) -> None:
             if sum(entry.file_size for entry in archive.infolist()) > LARGEST_ZIP:
                 raise ValueError(f"it unpacks to more than {LARGEST_ZIP:,} bytes")
             archive.extractall(folder)  # names are kept inside the folder by zipfile
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise ZooError(f"{str(path)!r} is no bundle: {error}", hint="give the folder or zip of `zoo export`") from error
+    except SPOILT_ZIP as error:
+        raise ZooError(f"{str(path)!r} is no bundle: {error}", hint=NO_BUNDLE) from error
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is a zip with a model.json, as `pack` writes it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return FILE in archive.namelist()
+    except SPOILT_ZIP:
+        return False
 
 
 def pack(folder: Path, path: Path) -> None:

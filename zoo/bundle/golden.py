@@ -6,7 +6,7 @@ EXIF, grey in 8 and 16 bits, transparent, with a palette, CMYK, larger than the 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from zoo.data import open_image, to_rgb
+from zoo.data import Preprocess, open_image, to_rgb
+from zoo.data.images import SPOILT_EXIF
 from zoo.errors import ZooError
 from zoo.registry.contracts import InputSpec, Split
 
@@ -23,6 +24,10 @@ FOLDER = "golden"
 FILE = "expected.json"
 PHOTOS = 8
 """Validation images that a bundle carries."""
+PHOTO = "a validation image"
+"""What those are in words."""
+UPRIGHT = 1
+"""The EXIF orientation of an image that is stored as it is seen."""
 TILES = (2, 3)
 """Rows and columns of the mosaic."""
 
@@ -64,10 +69,20 @@ def read_golden(folder: Path) -> Golden:
     try:
         table = json.loads((below / FILE).read_text(encoding="utf-8"))
         images = tuple(_read(below, entry) for entry in table["images"])
-        return Golden(images, tuple(table["classes"]), table["logits"])
+        classes = tuple(table["classes"])
+        return Golden(images, classes, _checked(table["logits"], len(images), len(classes)))
     except (OSError, ValueError, LookupError, TypeError) as error:
         what = f"the golden images cannot be read: {error}"
         raise ZooError(what, where=str(below), hint="export the run again") from error
+
+
+def _checked(logits: Mapping[str, Any], images: int, classes: int) -> Mapping[str, Any]:
+    """Return them. ValueError: they are not finite numbers, one row an image and one column a class."""
+    for name, rows in logits.items():
+        table = np.asarray(rows, dtype=np.float64)
+        if table.shape != (images, classes) or not np.isfinite(table).all():
+            raise ValueError(f"the logits of {name} are not {images} × {classes} numbers")
+    return logits
 
 
 def _read(folder: Path, entry: Mapping[str, Any]) -> GoldenImage:
@@ -98,19 +113,19 @@ def make_golden(split: Split, classes: Sequence[str], spec: InputSpec, photos: i
 
     `classes` names the classes of the split's targets.
     """
-    chosen = list(_photos(split, photos))
+    chosen = list(_photos(split, Preprocess(spec), photos))
     if not chosen:
         raise ZooError("not one validation image can be decoded, so nothing can be verified", where="[data]")
     named = [
-        GoldenImage(f"{place:02d}{_suffix(image)}", _encode(image), "a validation image", classes[split.target(index)])
+        GoldenImage(f"{place:02d}{_suffix(image)}", _encode(image), PHOTO, classes[split.target(index)])
         for place, (index, image) in enumerate(chosen)
     ]
     side = int(min(spec.size) / spec.crop_pct)
     return (*named, *_variants([image for _, image in chosen], side))
 
 
-def _photos(split: Split, count: int) -> Iterator[tuple[int, Image.Image]]:
-    """Yield (index, image) spread evenly; for one that cannot be decoded the next that can."""
+def _photos(split: Split, preprocess: Preprocess, count: int) -> Iterator[tuple[int, Image.Image]]:
+    """Yield (index, image) spread evenly; for one that cannot be decoded or resized the next that can."""
     taken: set[int] = set()
     for place in range(min(count, len(split))):
         for index in range(place * len(split) // count if count < len(split) else place, len(split)):
@@ -118,7 +133,7 @@ def _photos(split: Split, count: int) -> Iterator[tuple[int, Image.Image]]:
                 continue
             try:
                 image = split.image(index)
-                to_rgb(image)
+                preprocess.shape(image)
             except (OSError, ValueError):
                 continue
             taken.add(index)
@@ -131,16 +146,32 @@ def _suffix(image: Image.Image) -> str:
 
 
 def _encode(image: Image.Image) -> bytes:
-    """Return a photo as JPEG, anything else as PNG in its own mode or, where PNG has none, in RGB."""
+    """Return a photo as JPEG, anything else as PNG in its own mode or, where PNG has none, in RGB.
+
+    Of what else a file says only the orientation is kept: a bundle is given away, and a place or a name is not.
+    """
     if image.format == "JPEG":
-        return _saved(image, "JPEG", quality=95, **_exif(image))
-    own = image if image.mode in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA") else to_rgb(image)
-    return _saved(own, "PNG", **_exif(image))
+        return _saved(image, "JPEG", quality=95, comment="", **_turn(orientation(image)))
+    if image.mode in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
+        return _saved(image, "PNG", **_turn(orientation(image)))
+    return _saved(to_rgb(image), "PNG")  # upright by now
 
 
-def _exif(image: Image.Image) -> dict[str, Any]:
-    kept = image.info.get("exif")
-    return {"exif": kept} if kept else {}
+def orientation(image: Image.Image) -> int:
+    """Return an image's EXIF orientation, 1 to 8; 1 where it has none."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except SPOILT_EXIF:
+        return UPRIGHT
+    return int(found) if found in range(1, 9) else UPRIGHT
+
+
+def _turn(orientation: int) -> dict[str, Image.Exif]:
+    if orientation == UPRIGHT:
+        return {}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return {"exif": exif}
 
 
 def _saved(image: Image.Image, form: str, **keys: Any) -> bytes:
@@ -152,15 +183,12 @@ def _saved(image: Image.Image, form: str, **keys: Any) -> bytes:
 def _variants(photos: Sequence[Image.Image], side: int) -> Iterator[GoldenImage]:
     """Yield the mosaic as files; `side` is what the network's preprocessing resizes the shorter side to."""
     large, small = _mosaic(photos, side), _mosaic(photos, max(1, side // 2))
-    sideways = Image.Exif()
-    sideways[ExifTags.Base.Orientation] = 6  # turn by 90° clockwise to see it upright
     stored = large.transpose(Image.Transpose.ROTATE_90)
     grey = small.convert("L")
     yield GoldenImage("wide.jpg", _saved(large, "JPEG", quality=90), "larger and wider than the network's input")
     yield GoldenImage("tall.png", _saved(small.rotate(90, expand=True), "PNG"), "taller than wide")
-    yield GoldenImage(
-        "sideways.jpg", _saved(stored, "JPEG", quality=90, exif=sideways), "stored on its side, EXIF orientation 6"
-    )
+    sideways = _saved(stored, "JPEG", quality=90, **_turn(6))  # 90° clockwise, to see it upright
+    yield GoldenImage("sideways.jpg", sideways, "stored on its side, EXIF orientation 6")
     yield GoldenImage("grey.png", _saved(grey, "PNG"), "grey, 8 bits")
     yield GoldenImage("grey16.png", _saved(_in_16_bits(grey), "PNG"), "grey, 16 bits")
     yield GoldenImage("transparent.png", _saved(_transparent(small), "PNG"), "with transparency")
@@ -194,9 +222,6 @@ def _transparent(image: Image.Image) -> Image.Image:
 
 def _with_palette(image: Image.Image) -> Image.Image:
     return image.quantize(32, dither=Image.Dither.NONE)
-
-
-Decode = Callable[[bytes], Any]
 
 
 def decoded(image: GoldenImage) -> Image.Image:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from zoo.errors import ZooError
 from zoo.registry.contracts import InputSpec
@@ -119,7 +119,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         manifest = Manifest.model_validate(table)
-        _ = manifest.spec
+        _check_input(manifest.input)
     except FileNotFoundError:
         what = f"{str(folder)!r} is no bundle: it has no {FILE}"
         raise ZooError(what, hint="`zoo export RUN` makes one, in RUN/export") from None
@@ -130,6 +130,13 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError, TypeError) as error:
         raise ZooError(f"{FILE} cannot be read: {error}", str(path), "export the run again") from error
     return manifest
+
+
+def _check_input(table: Mapping[str, Any]) -> None:
+    """Raise ValueError (ValidationError) where a table is no preprocessing."""
+    spec = TypeAdapter(InputSpec).validate_python(table)
+    if min(spec.size) < 1 or not 0 < spec.crop_pct <= 1 or min(spec.std) <= 0:
+        raise ValueError("its input has a size, crop_pct or std that no image can be given")
 
 
 def chained(items: Sequence[tuple[str, str, str]]) -> list[Link]:

@@ -41,8 +41,8 @@ class Predictor:
     """A network with its preprocessing and class names.
 
     An image is a path, the file's bytes, a PIL image, a uint8 array (H, W), (H, W, 3) or (H, W, 4), or a uint8 tensor
-    (3, H, W) or (1, H, W); 0 to 255, RGB. Alone it gets one answer; a list or tuple of them, or an array or tensor with
-    one more dimension in front, gets a list of answers.
+    (3, H, W) or (1, H, W); 0 to 255, RGB. Alone it gets one answer; a list or tuple of them, or an array or tensor of
+    four dimensions, gets a list of answers.
     """
 
     def __init__(
@@ -76,6 +76,8 @@ class Predictor:
         For a network that preprocesses itself the size is the image's own. OSError, ValueError, TypeError: as above.
         """
         decoded = _as_image(image)
+        if not decoded.width or not decoded.height:
+            raise ValueError(f"an image of {decoded.width} × {decoded.height} pixels shows nothing")
         return pil_to_tensor(to_rgb(decoded)) if self.takes == "decoded" else self._preprocess.shape(decoded)
 
     @torch.inference_mode()
@@ -155,6 +157,8 @@ def _as_image(image: Any) -> Image.Image:
 
 def _pixels(tensor: Tensor) -> np.ndarray[Any, Any]:
     """Return a tensor (C, H, W) as an array (H, W, C)."""
+    if tensor.dtype != torch.uint8:  # before numpy, which does not have them all
+        raise TypeError(f"{str(tensor.dtype).removeprefix('torch.')} values are no image: give uint8, 0 to 255")
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise TypeError(f"a tensor of shape {tuple(tensor.shape)} is no image: give uint8 (3, H, W) or (1, H, W)")
     array: np.ndarray[Any, Any] = tensor.cpu().permute(1, 2, 0).numpy()

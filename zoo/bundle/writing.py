@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo import __version__
 from zoo.bundle.card import write_card
-from zoo.bundle.folder import LEDGER, RECIPE, pack
+from zoo.bundle.folder import LEDGER, RECIPE, is_packed, pack
 from zoo.bundle.golden import FOLDER, Golden, GoldenImage
 from zoo.bundle.manifest import FILE, Artefact, Manifest, Part, chained, is_file_name, read_manifest
 from zoo.bundle.predictor import Predictor
@@ -24,6 +24,7 @@ from zoo.files import new_folder, sha256, write_file
 from zoo.registry.contracts import Exportable, Exporter
 from zoo.registry.events import ArtefactWritten
 
+CARD = "README.md"
 MODEL = "model"
 """Names the model itself among the artefacts' logits."""
 
@@ -105,9 +106,10 @@ def write_bundle(
 
 def _check_place(path: Path) -> None:
     """Raise ZooError where something stands that is not a former bundle: it would be replaced."""
-    if not path.exists() or path.suffix == ".zip":
+    if not path.exists():
         return
-    odd = [path.name] if not path.is_dir() else _foreign(path)
+    zipped = path.suffix == ".zip"
+    odd = _foreign(path) if path.is_dir() and not zipped else [] if zipped and is_packed(path) else [path.name]
     if odd:
         shown = ", ".join(odd[:4]) + (", …" if len(odd) > 4 else "")
         what = f"there is something else already: {shown}"
@@ -119,8 +121,11 @@ def _foreign(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in folder.iterdir())
     if FILE not in names:
         return names
-    known = {FILE, RECIPE, LEDGER, "README.md", FOLDER}
-    known |= {name for artefact in read_manifest(folder).artefacts for name in artefact.files}
+    try:
+        artefacts = read_manifest(folder).artefacts
+    except ZooError:  # somebody else's model.json, or one that is damaged
+        return names
+    known = {FILE, RECIPE, LEDGER, CARD, FOLDER} | {name for artefact in artefacts for name in artefact.files}
     return [name for name in names if name not in known]
 
 
@@ -149,7 +154,7 @@ def _write(
         manifest = _manifest(model, facts, draft, [made.artefact for made in written])
         (draft / FILE).write_text(manifest.to_json(), encoding="utf-8")
         card = write_card(manifest, [made.code for made in written])
-        (draft / "README.md").write_text(card, encoding="utf-8")
+        (draft / CARD).write_text(card, encoding="utf-8")
     return written
 
 
@@ -191,7 +196,7 @@ def _export(
 def _move(source: Path, target: Path, owner: str, owners: dict[str, str]) -> None:
     """Move a file into the bundle. ZooError: two formats have other bytes under one name."""
     name = target.name
-    if not is_file_name(name) or name in (FILE, RECIPE, LEDGER, "README.md"):
+    if not is_file_name(name) or name in (FILE, RECIPE, LEDGER, CARD, FOLDER, MODEL):
         raise ZooError(f"the exporter {owner!r} writes {name!r}, which is no name for an artefact")
     if target.exists() and source.read_bytes() != target.read_bytes():
         what = f"the exporters {owners[name]!r} and {owner!r} both write {name}, with other bytes"

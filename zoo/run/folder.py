@@ -57,7 +57,7 @@ class RunFolder:
 
     @property
     def export(self) -> Path:
-        """Holds a folder for each artefact."""
+        """The bundle."""
         return self.path / "export"
 
     def is_used(self) -> bool:
@@ -157,6 +157,9 @@ def _drafts(path: Path) -> list[Path]:
 def existing_folder(path: Path) -> RunFolder:
     """Return the folder of a run that was made before. RunError: `path` is not one."""
     folder = RunFolder(path)
+    if (path / "model.json").exists():
+        hint = "name the run's folder; `zoo evaluate` takes a bundle with a folder of images, `zoo verify` alone"
+        raise RunError(f"{str(path)!r} is a bundle, not a run's folder", hint=hint)
     if not folder.is_used():
         runs = sorted(str(found.parent) for found in Path("runs").glob("*/recipe.toml"))
         hint = f"here are {', '.join(runs[-8:])}" if runs else "make one with `zoo finetune RECIPE`"
