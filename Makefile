@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# How many processes run the tests, with a thread each. One that has none left takes half of another's.
+TEST_PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 .PHONY: demo test test-slow lint clean
 
@@ -9,10 +12,10 @@ demo: $(VENV)/.runtime
 	$(BIN)/zoo finetune recipes/resnet50_cls.toml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from zoo.bundle import opened
 from zoo.cli.main import run as zoo
 from zoo.registry import load_registry
-from zoo.run.bundles import _base
+from zoo.run.bundles import base_of
 
 ARCHITECTURES = (
     ("timm", "resnet50"),
@@ -149,7 +149,7 @@ def _rows(bundle: Path) -> Iterator[Row]:
             "decoded": torch.randint(0, 256, (1, 3, 480, 640), dtype=torch.uint8),
         }
         for artefact in found.manifest.artefacts:
-            network = found.open(artefact, _base(found))
+            network = found.open(artefact, base_of(found))
             seconds = latency(network, given[artefact.takes])
             label = f"`{artefact.file}`" + (", folded" if artefact.options.get("fold_bn") else "")
             yield Row(label, artefact.bytes, artefact.difference, artefact.tolerance, artefact.accuracy, seconds)

@@ -1,10 +1,19 @@
 """Fixtures that many tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from zoo.registry import Registry, load_registry
+
+# What tests train is so small that more threads only wait for each other. To be said before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
 import json
 import signal
 from dataclasses import replace
+from functools import partial
 from itertools import chain
-from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -195,7 +195,15 @@ def in_this_process(monkeypatch):
     signal.signal(signal.SIGINT, before)
 
 
-def test_steps_go_on_with_the_next_epoch(recipe, registry, in_this_process, monkeypatch):
+@pytest.fixture
+def scratch(tmp_path_factory, monkeypatch):
+    """Where `bench` makes its temporary folder: what others leave in the machine's own is no matter."""
+    folder = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(benching, "TemporaryDirectory", partial(TemporaryDirectory, dir=folder))
+    return folder
+
+
+def test_steps_go_on_with_the_next_epoch(recipe, registry, in_this_process, scratch, monkeypatch):
     taken = []
     real = benching.Loop._step
 
@@ -204,7 +212,6 @@ def test_steps_go_on_with_the_next_epoch(recipe, registry, in_this_process, monk
         real(loop, part)
 
     monkeypatch.setattr(benching.Loop, "_step", step)
-    before = folders()
     found = bench(load_recipe(recipe, registry), registry, ["single"], count=7)
     assert len(taken) == WARM + 7  # an epoch has 4
     assert [sorted(chain(*taken[start : start + 4])) for start in (0, 4)] == [list(range(32))] * 2
@@ -216,11 +223,7 @@ def test_steps_go_on_with_the_next_epoch(recipe, registry, in_this_process, monk
     assert row.first_step > 0
     assert (found.model, found.size, found.batch_size, found.precision) == ("timm/test_resnet", (32, 32), 8, "fp32")
     assert (found.steps, found.memory, found.kept) == (7, "RSS", False)
-    assert folders() == before
-
-
-def folders() -> set[str]:
-    return {path.name for path in Path(gettempdir()).glob("zoo-bench-*")}
+    assert list(scratch.iterdir()) == []
 
 
 def test_auto_is_measured_once_and_kept_features_are_noticed(recipe, registry, in_this_process):
@@ -236,10 +239,10 @@ def test_auto_is_measured_once_and_kept_features_are_noticed(recipe, registry, i
 
 
 @pytest.mark.slow
-def test_real_processes(zoo, recipe, tmp_path, monkeypatch):
+def test_real_processes(zoo, recipe, tmp_path, scratch, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = folders(), sorted(tmp_path.iterdir())
+    before = sorted(tmp_path.iterdir())
     status, out, err = zoo("bench", recipe, "--strategies", "single,ddp,fsdp", "--steps", 3, "--devices", 2, "--json")
     assert (status, err) == (0, "")
     rows = {row["strategy"]: row for row in json.loads(out)["rows"]}
@@ -249,7 +252,7 @@ def test_real_processes(zoo, recipe, tmp_path, monkeypatch):
         assert row["images_per_second"] > 0
         assert 1 < row["first_step"] < 200
     assert 1.5 < rows["ddp"]["memory"] / rows["single"]["memory"] < 2.5  # each process has torch, and the whole model
-    assert (folders(), sorted(tmp_path.iterdir())) == before
+    assert (list(scratch.iterdir()), sorted(tmp_path.iterdir())) == ([], before)
 
 
 @pytest.mark.slow

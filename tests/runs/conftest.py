@@ -1,8 +1,6 @@
 """Small, real runs: a tiny ResNet on a few dozen image files."""
 
 import os
-
-# The loader's workers start faster, and tests take turns with one another, when each uses one thread.
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +47,30 @@ def write_images(folder: Path, count: int, side: int = 40) -> None:
             Image.fromarray(pixels).save(folder / name / f"{index:02d}.png")
 
 
-@pytest.fixture
-def photos(tmp_path) -> Path:
+def write_photos(root: Path) -> Path:
     """A folder with train/ (2 × 16 images) and val/ (2 × 6)."""
-    root = tmp_path / "photos"
     write_images(root / "train", 16)
     write_images(root / "val", 6)
     return root
 
 
+def write_recipe(folder: Path, photos: Path) -> Path:
+    """A recipe for those photos."""
+    path = folder / "tiny.toml"
+    path.write_text(RECIPE.format(root=photos))
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Photos of a test's own."""
+    return write_photos(tmp_path / "photos")
+
+
 @pytest.fixture
 def recipe(tmp_path, photos) -> Path:
     """A recipe for those photos."""
-    path = tmp_path / "tiny.toml"
-    path.write_text(RECIPE.format(root=photos))
-    return path
+    return write_recipe(tmp_path, photos)
 
 
 @pytest.fixture

@@ -12,6 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.runs.conftest import write_photos, write_recipe
+from zoo.cli.main import run
+
 
 def start(recipe, out, *arguments):
     command = [sys.executable, "-m", "zoo", "finetune", str(recipe), "--out", str(out), *arguments]
@@ -67,10 +70,12 @@ SETS = [
 ]
 
 
-@pytest.fixture
-def uninterrupted(zoo, recipe, tmp_path):
-    assert zoo("finetune", recipe, "--out", tmp_path / "whole", *SETS)[0] == 0
-    return tmp_path / "whole"
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    recipe = write_recipe(folder, write_photos(folder / "photos"))
+    assert run(["finetune", str(recipe), "--out", str(folder / "whole"), *SETS]) == 0
+    return folder / "whole"
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

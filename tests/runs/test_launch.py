@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.conftest import RECIPE, write_images
+from tests.runs.conftest import write_photos, write_recipe
 from tests.runs.processes import children, kill_tree, ranks, start, wait_for, wait_for_the_end_of, wait_until
 from zoo.run.launching import ProcessFault, run_processes
 from zoo.run.prove import compare
@@ -65,11 +65,7 @@ def alone(tmp_path_factory):
 
 def made(folder: Path) -> Path:
     """A recipe, and the photos that it is for."""
-    write_images(folder / "photos/train", 16)
-    write_images(folder / "photos/val", 6)
-    recipe = folder / "tiny.toml"
-    recipe.write_text(RECIPE.format(root=folder / "photos"))
-    return recipe
+    return write_recipe(folder, write_photos(folder / "photos"))
 
 
 VIT = ("--set", "backbone.arch=test_vit", "--set", "optim.use=sgd")

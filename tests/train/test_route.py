@@ -114,6 +114,7 @@ def test_a_resume_in_the_middle_of_an_epoch_keeps_the_same_features(tmp_path: Pa
     for batch, _ in zip(part.job.train.epoch(0, 0, part._route.train), range(2), strict=False):
         part._step(batch)
         part._after_step()
+    part.job.checkpoints.wait()
     second = resumed(tmp_path / "part", policy=HEAD, checkpoint=every)
     second.fit()
     expected = whole.job.model.state_dict()

@@ -14,7 +14,8 @@ from zoo.registry.contracts import InputSpec
 
 FILE = "model.json"
 
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*"
+FileName = Annotated[str, Field(pattern=f"^{_NAME}$")]
 """A file beside model.json: never a path, so that a bundle cannot point outside itself."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -119,6 +120,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         manifest = Manifest.model_validate(table)
+        _ = manifest.spec
         _check_input(manifest.input)
     except FileNotFoundError:
         what = f"{str(folder)!r} is no bundle: it has no {FILE}"
@@ -126,7 +128,9 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise ZooError(f"{FILE}: {key}: {first['msg'].lower()}", str(path), "export the run again") from error
+        raise ZooError(
+            f"{FILE}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}", str(path), "export the run again"
+        ) from error
     except (OSError, ValueError, TypeError) as error:
         raise ZooError(f"{FILE} cannot be read: {error}", str(path), "export the run again") from error
     return manifest
@@ -166,4 +170,4 @@ def _bound(former: str, digest: str) -> str:
 
 def is_file_name(name: str) -> bool:
     """Whether a file may lie beside model.json."""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) is not None
+    return re.fullmatch(_NAME, name) is not None

@@ -65,3 +65,8 @@ class Graph:
 def normalised_example(spec: InputSpec) -> Tensor:
     """Return a batch as the preprocessing gives it, always the same."""
     return torch.randn(EXAMPLES, 3, *spec.size, generator=torch.Generator().manual_seed(0))
+
+
+def first_line(error: Exception) -> str:
+    """Return what an exception says, without what torch adds below."""
+    return (str(error).strip().splitlines() or [""])[0]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from zoo.errors import ZooError
-from zoo.export.graph import Graph
+from zoo.export.graph import Graph, first_line
 from zoo.registry.builtin.export import Pt2Options
 from zoo.registry.contracts import Described, Exportable
 
@@ -31,7 +31,7 @@ class Pt2(Graph):
             try:
                 program = torch.export.export(whole, (self.example(model),), dynamic_shapes=(dynamic,))
             except Exception as error:  # each architecture has its own way to fail
-                what = f"{model.native.identity} cannot be captured: {type(error).__name__}: {_first_line(error)}"
+                what = f"{model.native.identity} cannot be captured: {type(error).__name__}: {first_line(error)}"
                 raise ZooError(what, where="[[export]] use = 'pt2'", hint='export "torchscript"') from error
             torch.export.save(program, path)
         return (path,)
@@ -46,7 +46,3 @@ class Pt2(Graph):
     def code(self, model: Described) -> str:
         """Return torch's call."""
         return f'import torch\n\nnetwork = torch.export.load("{self.file}").module()'
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

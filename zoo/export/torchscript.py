@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.export.graph import Graph, normalised_example
+from zoo.export.graph import Graph, first_line, normalised_example
 from zoo.registry.builtin.export import TorchscriptOptions
 from zoo.registry.contracts import Described, Exportable
 
@@ -39,7 +39,7 @@ class Torchscript(Graph):
             whole = self.whole(traced, model.input)
             recorded: Any = traced if whole is traced else torch.jit.script(whole)
         except Exception as error:  # each architecture has its own way to fail
-            what = f"{model.native.identity} cannot be traced: {type(error).__name__}: {_first_line(error)}"
+            what = f"{model.native.identity} cannot be traced: {type(error).__name__}: {first_line(error)}"
             raise ZooError(
                 what, where="[[export]] use = 'torchscript'", hint='export "pt2" or "safetensors"'
             ) from error
@@ -78,10 +78,6 @@ def _save(recorded: torch.jit.ScriptModule, path: Path) -> None:
 
 def _uncounted(text: bytes) -> bytes:
     return _COUNTED.sub(b"___torch_mangle_0", text)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def load(
     with opened(Path(path), registry or load_registry()) as bundle:
         manifest = bundle.manifest
         chosen = manifest.find(artefact) if artefact else _preferred(manifest)
-        network = bundle.open(chosen, _base(bundle))
+        network = bundle.open(chosen, base_of(bundle))
         place = _moved(network, device)
         return Predictor(network, manifest.spec, manifest.classes, chosen.takes, place)
 
@@ -120,7 +120,7 @@ def outcomes_of(
 
 def _predict(bundle: Bundle, artefact: Artefact) -> Predict:
     _require(artefact.runtime)
-    network = bundle.open(artefact, _base(bundle))
+    network = bundle.open(artefact, base_of(bundle))
     predictor = Predictor(network, bundle.manifest.spec, bundle.manifest.classes, artefact.takes)
 
     def predict(data: bytes) -> Sequence[float]:
@@ -135,8 +135,8 @@ def _require(runtime: str) -> None:
         raise ZooError(f"{runtime} is not installed", hint=f"pip install {runtime}, or choose another with --runtime")
 
 
-def _base(bundle: Bundle, file: WeightsFile | None = None) -> Callable[[], Mapping[str, Tensor]]:
-    """Return what makes the base weights: asked only when a delta is opened."""
+def base_of(bundle: Bundle, file: WeightsFile | None = None) -> Callable[[], Mapping[str, Tensor]]:
+    """Return what makes a bundle's base weights, from `file` or as its recipe has them. Nothing is read yet."""
 
     @cache
     def base() -> Mapping[str, Tensor]:
@@ -154,7 +154,7 @@ def apply_delta(path: Path, out: Path, base: Path | None = None, registry: Regis
     """
     with _bundle_of(path, registry or load_registry()) as bundle:
         file = WeightsFile(base, origin=f"file {base}") if base else None
-        described = bundle.described(_base(bundle, file))
+        described = bundle.described(base_of(bundle, file))
         damage = bundle.damage(bundle.manifest.find(DELTA))
         if damage:
             raise ZooError(damage[0], where=str(bundle.path), hint="export the run again")
