@@ -69,7 +69,7 @@ def test_verify_says_what_is_wrong(zoo, run, tmp_path):
     status, out, err = zoo("verify", bundle)
     assert (status, out.split()[-1]) == (2, "no")
     assert err.startswith("error: 00.png (a validation image): logits differ by ")
-    assert err.count("every image fails: other weights, other preprocessing or another order of classes") == 16
+    assert err.count("likely: every image fails: other weights, other preprocessing or another order of classes") == 16
 
 
 def test_verify_refuses_what_is_no_bundle_and_a_runtime_it_has_not(zoo, run, tmp_path):

@@ -147,6 +147,13 @@ def test_missing_and_unknown_classes_are_decisions(zoo, bundle, odd):
     )
 
 
+def test_nothing_but_unknown_classes(bundle, shared, tmp_path):
+    shutil.copytree(shared / "photos/val/above", tmp_path / "all/cats")
+    predictor = load_any(bundle, load_registry(candidates=()), "cpu")
+    report = measure_folder(predictor, tmp_path / "all", unknown="wrong", missing="allow")
+    assert (report.images, report.accuracy, report.confusion) == (6, 0.0, ((0, 0), (0, 0)))
+
+
 def test_classes_go_by_name_not_by_place(bundle, shared, tmp_path):
     """A folder that sorts differently: `aardvark` comes first and shifts every index."""
     root = tmp_path / "shifted"

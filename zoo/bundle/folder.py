@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zoo.bundle.golden import Golden, read_golden
 from zoo.bundle.manifest import FILE, Artefact, Manifest, check_chain, read_manifest
-from zoo.errors import ZooError
+from zoo.errors import Problem, ZooError
 from zoo.files import sha256
 from zoo.meta import on_meta
 from zoo.registry import Registry, kinds
@@ -67,11 +67,21 @@ class Bundle:
         return exporter
 
     def open(self, artefact: Artefact, base: Base | None = None) -> Callable[[Tensor], Tensor]:
-        """Return an artefact as a function from what it takes to logits. ZooError: its files are not those written."""
+        """Return an artefact as a function from what it takes to logits.
+
+        ZooError: its files are not those written, or this version of what runs it cannot open them.
+        """
         faults = self.damage(artefact)
         if faults:
-            raise ZooError(faults[0], where=str(self.path), hint="export the run again")
-        return self.exporter(artefact).read(self.described(base), self.path)
+            raise ZooError.of(Problem(fault, str(self.path), "export the run again") for fault in faults)
+        exporter, described = self.exporter(artefact), self.described(base)
+        try:
+            return exporter.read(described, self.path)
+        except ZooError:
+            raise
+        except Exception as error:  # each runtime has its own way to fail
+            what = f"{artefact.file} cannot be opened by {artefact.runtime}: {type(error).__name__}: {error}"
+            raise ZooError(what.splitlines()[0], str(self.path), "was it written for another version?") from error
 
     def damage(self, artefact: Artefact) -> list[str]:
         """Return what is wrong with an artefact's files."""

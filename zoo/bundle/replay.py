@@ -131,7 +131,7 @@ def _cause(failed: Sequence[GoldenImage], images: int, overflow: bool) -> str:
     if not failed:
         return ""
     if overflow:
-        return "it leaves the range of the numbers that it computes with: float16, perhaps"
+        return "numbers leave their range: those of float16 perhaps, or its weights are not finite themselves"
     if len(failed) == images:
         return "every image fails: other weights, other preprocessing or another order of classes"
     alike = {_like(image) for image in failed}

@@ -1,13 +1,17 @@
 """`zoo verify BUNDLE`."""
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo.cli.say import JsonOption, say_error, say_json, say_table
 from zoo.cli.state import State
 from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.bundle import Outcome
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder or zip that `zoo export` made.")]
 
@@ -31,7 +35,7 @@ def verify(
     with opened(bundle, state.registry()) as found:
         outcomes, problems = outcomes_of(found, runtime=runtime)
     if as_json:
-        say_json([{**vars(outcome), "ok": outcome.ok} for outcome in outcomes])
+        say_json([_plain(outcome) for outcome in outcomes])
     else:
         say_table(
             (
@@ -46,3 +50,9 @@ def verify(
     if problems:
         say_error(ZooError.of(problems))
         raise typer.Exit(ZooError.exit_code)
+
+
+def _plain(outcome: "Outcome") -> dict[str, Any]:
+    """Return what JSON can hold: no number for a difference that has none."""
+    difference = outcome.difference if math.isfinite(outcome.difference) else None
+    return {**vars(outcome), "difference": difference, "ok": outcome.ok}

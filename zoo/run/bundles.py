@@ -10,9 +10,9 @@ from torch import Tensor, device, nn
 
 from zoo.bundle import Bundle, Outcome, Predictor, opened, replay
 from zoo.bundle.manifest import FILE, Artefact, Manifest
-from zoo.bundle.replay import COARSE, REPLAY, Predict
+from zoo.bundle.replay import Predict, tolerance_of
 from zoo.devices.single import find_device
-from zoo.errors import Problem, ZooError
+from zoo.errors import DeviceError, Problem, ZooError
 from zoo.export.delta import FILE as DELTA
 from zoo.export.delta import put_together
 from zoo.export.native import serialise
@@ -24,7 +24,7 @@ from zoo.run.base import base_state
 from zoo.run.folder import RunFolder
 from zoo.run.trained import Trained, load_trained
 
-PREFERRED = ("safetensors", "pth", "hub")
+PREFERRED = ("safetensors", "pth", "hub", "delta")
 """Exporters whose artefacts are opened first: as exact as the run, and a network that moves to any device."""
 
 
@@ -40,7 +40,7 @@ def load(
         manifest = bundle.manifest
         chosen = manifest.find(artefact) if artefact else _preferred(manifest)
         network = bundle.open(chosen, base_of(bundle))
-        place = _moved(network, device)
+        place = _moved(network, device, chosen.exporter in PREFERRED)
         return Predictor(network, manifest.spec, manifest.classes, chosen.takes, place)
 
 
@@ -59,18 +59,20 @@ def of_run(trained: Trained, device: str = "auto") -> Predictor:
 
 
 def _preferred(manifest: Manifest) -> Artefact:
-    def order(artefact: Artefact) -> tuple[bool, float]:
-        return artefact.exporter not in PREFERRED, artefact.tolerance
+    def order(artefact: Artefact) -> tuple[bool, float, bool]:
+        return artefact.exporter not in PREFERRED, artefact.tolerance, artefact.exporter == "delta"
 
     return min(manifest.artefacts, key=order)
 
 
-def _moved(network: Callable[[Tensor], Tensor], device: str) -> device:
-    """Move a network of library modules to the device; a graph stays where it is."""
-    movable = isinstance(network, nn.Module) and any(True for _ in network.parameters())
-    place = find_device(device if movable or device != "auto" else "cpu")
-    if isinstance(network, nn.Module) and place.type != "cpu":
-        network.to(place)
+def _moved(network: Callable[[Tensor], Tensor], device: str, movable: bool) -> device:
+    """Move a network of library modules to the device. DeviceError: it is a graph, and stays on the CPU."""
+    if not movable or not isinstance(network, nn.Module):
+        if device not in ("auto", "cpu"):
+            raise DeviceError(f"a graph runs on the CPU here, not on {device!r}", hint="open it with its own runtime")
+        return find_device("cpu")
+    place = find_device(device)
+    network.to(place)
     return place
 
 
@@ -104,18 +106,19 @@ def outcomes_of(
     outcomes = []
     chosen = [bundle.manifest.find(artefact)] if artefact else list(bundle.choose(runtime))
     for found in chosen[:1] if predict else chosen:
-        damage = bundle.damage(found)
-        problems += [Problem(fault, str(bundle.path), "export the run again") for fault in damage]
-        if damage:
+        try:
+            give = predict or _predict(bundle, found)
+        except ZooError as error:  # the others are looked at all the same
+            problems += error.problems
             continue
-        tolerance = REPLAY if bundle.exporter(found).max_drop is None else COARSE
-        give = predict or _predict(bundle, found)
-        outcome = replay(give, golden, classes, found.file, "yours" if predict else found.runtime, tolerance)
+        name = "yours" if predict else found.runtime
+        outcome = replay(give, golden, classes, found.file, name, tolerance_of(found))
         outcomes.append(outcome)
         problems += [
-            Problem(fault, f"{outcome.artefact} ({outcome.runtime})", outcome.cause) for fault in outcome.faults
+            Problem(fault, f"{outcome.artefact} ({name})", outcome.cause and f"likely: {outcome.cause}")
+            for fault in outcome.faults
         ]
-    return tuple(outcomes), problems
+    return tuple(outcomes), list(dict.fromkeys(problems))
 
 
 def _predict(bundle: Bundle, artefact: Artefact) -> Predict:

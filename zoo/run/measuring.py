@@ -124,6 +124,9 @@ def _report(
 ) -> Report:
     known = targets >= 0
     count, inside, meant = len(classes), logits[known], targets[known]
+    if not len(inside):  # nothing but folders that the model has no class for
+        nothing = tuple(ClassReport(name, 0, None, None) for name in classes)
+        return Report(len(targets), 0.0, 0.0, nothing, ((0,) * count,) * count, odd, absent, bad)
     precision = multiclass_precision(inside, meant, count, average=None)
     recall = multiclass_recall(inside, meant, count, average=None)
     confusion = multiclass_confusion_matrix(inside, meant, count)
