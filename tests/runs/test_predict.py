@@ -105,6 +105,15 @@ def test_bad_images_are_said_and_the_rest_is_done(zoo, bundle, images, monkeypat
     )
 
 
+def test_a_terminal_sees_how_many_are_done(zoo, bundle, images, monkeypatch):
+    plain = zoo("predict", bundle, images, "--csv")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    status, out, err = zoo("predict", bundle, images, "--csv")
+    assert (status, out) == plain[:2]
+    assert "images" in err
+    assert "100%" in err
+
+
 def test_evaluate_matches_the_run(zoo, shared, bundle):
     status, out, err = zoo("evaluate", bundle, shared / "photos", "--json")
     assert (status, err) == (0, "")

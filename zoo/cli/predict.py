@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,31 +76,15 @@ def _good(found: "Iterable[Answer | Problem]", problems: list[Problem]) -> "Iter
 
 
 def _counted(found: "Iterable[Answer | Problem]", count: int) -> "Iterator[Answer | Problem]":
-    """Show on a terminal's standard error how many are done, where there are many."""
-    advance = _bar(count) if count > 1 and sys.stderr.isatty() else None
-    for one in found:
-        yield one
-        if advance:
-            advance()
-
-
-def _bar(count: int) -> Callable[[], None]:
+    """Show on a terminal's standard error how many are done, where there are several."""
+    if count == 1 or not sys.stderr.isatty():
+        yield from found
+        return
     from rich.console import Console
     from rich.progress import Progress
 
-    progress = Progress(console=Console(stderr=True), transient=True)
-    task = progress.add_task("images", total=count)
-    progress.start()
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress.advance(task)
-        if done == count:
-            progress.stop()
-
-    return advance
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(found, total=count, description="images")
 
 
 def _words(classes: tuple[tuple[str, float], ...]) -> list[str]:
