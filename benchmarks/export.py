@@ -126,7 +126,8 @@ def call(*arguments: str) -> str:
     return said.getvalue()
 
 
-def measure(library: str, arch: str, root: Path) -> list[Row]:
+def measure(library: str, arch: str, root: Path) -> list[str]:
+    """Return the lines about an architecture: trained, exported, verified, measured. RuntimeError: not verified."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         recipe = folder / "recipe.toml"
@@ -138,7 +139,8 @@ def measure(library: str, arch: str, root: Path) -> list[Row]:
         verified = json.loads(call("verify", str(folder / "run/export"), "--json"))
         if not all(one["ok"] for one in verified):
             raise RuntimeError(f"{arch}: {verified}")
-        return list(_rows(folder / "run/export"))
+        own = json.loads((folder / "run/export/model.json").read_text())["metrics"]["val/accuracy"]
+        return [f"The model itself: {100 * own:.1f} % of {VAL} images.", "", *table(list(_rows(folder / "run/export")))]
 
 
 def _rows(bundle: Path) -> Iterator[Row]:
@@ -194,7 +196,7 @@ def main() -> int:
         write_photos(root, TRAIN, VAL)
         for library, arch in ARCHITECTURES:
             if chosen.only in (None, arch):
-                found = ["", f"### {library}/{arch}", "", *table(measure(library, arch, root))]
+                found = ["", f"### {library}/{arch}", "", *measure(library, arch, root)]
                 print("\n".join(found), flush=True)
                 lines += found
     if chosen.write:
