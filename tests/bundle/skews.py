@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
 from zoo.bundle.folder import Bundle
-from zoo.bundle.manifest import read_manifest
+from zoo.bundle.manifest import chained, read_manifest
 from zoo.export.decoded import Decoded
 from zoo.export.native import TOLERANCES, loaded
 from zoo.files import sha256
@@ -85,6 +85,9 @@ def rewritten(source: Source, folder: Path, artefact: str, **changes: Any) -> Pa
     kept = next(entry for entry in table["artefacts"] if artefact in entry["files"])
     kept["files"] = {name: sha256(folder / name) for name in kept["files"]}
     table["artefacts"] = [kept]
+    links = [[link["what"], link["origin"], link["sha256"]] for link in table["lineage"]]
+    links[-1][2] = kept["files"].get("model.safetensors", links[-1][2])
+    table["lineage"] = [link.model_dump() for link in chained(links)]
     path.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
     return folder
 

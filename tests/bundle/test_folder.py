@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.bundle.made import formats, refusal, write
 from zoo.bundle import opened
-from zoo.bundle.folder import is_packed, pack
+from zoo.bundle.folder import pack
 from zoo.errors import ZooError
 from zoo.registry import Registry
 from zoo.run.bundles import load, verify
@@ -146,7 +146,6 @@ def test_a_zip_that_cannot_be_unpacked(tmp_path, registry, offset: int, value: b
     data[offset : offset + 2] = data[central + 2 + offset : central + 4 + offset] = value
     path.write_bytes(data)
     assert re.fullmatch(f"'{path}' is no bundle: {message}\n{HINT}", refusal(lambda: open_it(path, registry)))
-    assert is_packed(path)
 
 
 @given(data=st.data())
@@ -161,13 +160,6 @@ def test_a_spoilt_zip_is_refused_and_never_a_fault(data: Any, tmp_path, registry
     path.write_bytes(bytes(spoilt))
     with pytest.raises(ZooError):
         open_it(path, registry)
-    is_packed(path)
-
-
-def test_what_is_packed(packed, tmp_path) -> None:
-    assert is_packed(packed)
-    assert not is_packed(zipped(tmp_path / "x.zip", x="x"))
-    assert not is_packed(tmp_path / "no.zip")
 
 
 def test_a_zip_is_the_same_for_the_same_files(whole, tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Each format is read back with the model's logits, written to the same bytes again, and refuses what it cannot."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -296,3 +297,37 @@ def test_weights_of_another_architecture_are_not_read(tmp_path: Path) -> None:
     other, _ = prepare(make_backbone("test_efficientnet"))
     with pytest.raises(WeightsError, match=r"^the weights are not those of timm/test_efficientnet: "):
         PLAIN["safetensors"].read(other, tmp_path)
+
+
+class Bomb:
+    """Unpickling it writes a file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.place,))
+
+
+def test_a_graph_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
+    model, _ = prepare()
+    exporter = GRAPHS["pt2"]()
+    (path,) = exporter.write(model, tmp_path)
+    reader = torch._C.PyTorchFileReader(str(path))
+    records = {name: reader.get_record(name) for name in reader.get_all_records()}
+    assert b"site-packages" not in b"".join(record for name, record in records.items() if name.endswith(".json"))
+    hidden = io.BytesIO()
+    torch.save(Bomb(tmp_path / "run"), hidden)
+    writer = torch._C.PyTorchFileWriter(str(path))
+    for name, record in records.items():
+        if name in (".data/serialization_id", "version"):
+            continue
+        record = hidden.getvalue() if name.startswith("data/sample_inputs") else record
+        writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
+    with pytest.raises(ZooError, match=r"^model.pt2 is no plain graph, and is not opened: "):
+        exporter.read(model, tmp_path)
+    assert not (tmp_path / "run").exists()
+    path.write_bytes(b"no archive")
+    with pytest.raises(ZooError, match=r"^model.pt2 is no plain graph, and is not opened: "):
+        exporter.read(model, tmp_path)

@@ -1,7 +1,9 @@
 """`zoo export`, `zoo verify`, `zoo weights apply`: one bundle, the weights asked for, the same bytes again."""
 
 import json
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,9 @@ def test_verify_says_what_is_wrong(zoo, run, tmp_path):
     (bundle / "model.json").write_text(json.dumps(manifest))
     status, out, err = zoo("verify", bundle)
     assert (status, out.split()[-1]) == (2, "no")
-    assert err.startswith("error: 00.png (a validation image): logits differ by ")
+    first, second, *_ = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert first == "error: lineage: weights: the file in the bundle is another"
+    assert second.startswith("error: 00.png (a validation image): logits differ by ")
     assert err.count("likely: every image fails: other weights, other preprocessing or another order of classes") == 16
 
 
@@ -105,6 +109,47 @@ def test_a_folder_with_other_things_is_not_replaced(zoo, run, tmp_path):
     (run / "export/notes.txt").unlink()
     assert zoo("export", "run", *formats("pth"))[0] == 0
     assert not (run / "export/model.safetensors").exists()
+
+
+def test_data_that_has_changed_since_is_not_measured(zoo, run, photos):
+    (photos / "val/above/05.png").rename(photos / "val/below/zz.png")
+    for verb in ("export", "evaluate"):
+        status, _, err = zoo(verb, "run")
+        assert (status, err.splitlines()[1:]) == (2, [
+            "  where: [data]",
+            "  mend:  put them back, or measure other images with `zoo evaluate BUNDLE FOLDER`",
+        ])  # fmt: skip
+        assert re.match(r"error: the data's images are no longer the run's: 32 \(\w+\) and 12 \(\w+\), then ", err)
+
+
+def test_a_zip_and_golden_images_with_other_things_are_not_replaced(zoo, run, tmp_path):
+    with zipfile.ZipFile(tmp_path / "theirs.zip", "w") as archive:
+        archive.writestr("model.json", "{}")
+    assert zoo("export", "run", "--out", "theirs.zip")[2].startswith(
+        "error: there is something else already: theirs.zip: model.json\n"
+    )
+    (run / "export/golden/notes.txt").write_text("mine")
+    assert zoo("export", "run")[2].startswith("error: there is something else already: golden/notes.txt\n")
+    assert zoo("export", "run", "--out", "ours.zip")[0] == zoo("export", "run", "--out", "ours.zip")[0] == 0
+
+
+def test_places_that_have_no_name_or_too_long_a_one(zoo, run, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert zoo("export", run, "--out", ".")[2].startswith("error: there is something else already: the folder that you")
+    assert zoo("export", run, "--out", "a" * 300)[2].startswith("error: the bundle cannot be written: [Errno 36] File")
+    assert zoo("verify", "a" * 300)[2].startswith(f"error: '{'a' * 300}' cannot be read: File name too long\n")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for _ in range(2):
+        assert zoo("export", run, "--out", tmp_path / "link")[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real/model.json").exists()
+
+
+def test_a_lineage_that_is_gone_is_missed(zoo, run):
+    (run / "export/recipe.toml").unlink()
+    (run / "export/load.json").unlink()
+    assert zoo("verify", run / "export")[2].startswith("error: lineage: recipe.toml is missing\n")
 
 
 EMA = ["--set", "run.ema=0.5", "--set", "run.epochs=2", "--set", "checkpoint.keep=1"]
@@ -180,6 +225,14 @@ def test_a_delta_is_put_together_again(zoo, second, tmp_path):
     assert zoo("weights", "apply", delta, "third.safetensors")[0] == 2
     assert zoo("weights", "apply", delta, "third.safetensors", "--base", "moved.safetensors")[0] == 0
     assert (tmp_path / "third.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+def test_nothing_is_overwritten_by_putting_together(zoo, second, tmp_path):
+    before = (tmp_path / "base.safetensors").read_bytes()
+    assert zoo("weights", "apply", second / "export", "base.safetensors") == (
+        2, "", "error: 'base.safetensors' is there already\n  mend:  name a new file\n",
+    )  # fmt: skip
+    assert (tmp_path / "base.safetensors").read_bytes() == before
 
 
 def test_another_base_makes_no_file(zoo, second, tmp_path):

@@ -24,6 +24,8 @@ from zoo.registry.contracts import Backbone, Described, Exporter
 
 RECIPE = "recipe.toml"
 LEDGER = "load.json"
+WHOLE = "model.safetensors"
+"""The weights as they are: their digest ends the lineage."""
 LARGEST_ZIP = 1 << 36
 """Bytes that a zipped bundle may unpack to: 64 GiB."""
 
@@ -97,7 +99,12 @@ class Bundle:
     def broken_lineage(self) -> list[str]:
         """Return what is wrong with the chain from the base weights to these."""
         files = {"recipe": self.recipe, "ledger": self.path / LEDGER}
-        return check_chain(self.manifest, {what: sha256(path) for what, path in files.items() if path.is_file()})
+        there = {what: sha256(path) for what, path in files.items() if path.is_file()}
+        gone = [path.name for what, path in files.items() if what not in there]
+        for artefact in self.manifest.artefacts:
+            if WHOLE in artefact.files:
+                there["weights"] = artefact.files[WHOLE]
+        return [*(f"lineage: {name} is missing" for name in gone), *check_chain(self.manifest, there)]
 
     def choose(self, runtime: str | None = None) -> tuple[Artefact, ...]:
         """Return the artefacts, those of one runtime where it is named. ZooError: there is none."""
@@ -121,17 +128,28 @@ def _options_of(owner: str) -> Iterator[None]:
 @contextmanager
 def opened(path: Path, registry: Registry) -> Iterator[Bundle]:
     """Give the bundle at `path`, a folder or a zip; a zip is unpacked while the block runs. ZooError: it is none."""
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a name too long, no permission
+        raise ZooError(f"{str(path)!r} cannot be read: {error.strerror}", hint=NO_BUNDLE) from error
+    if is_folder:
         yield Bundle(path, read_manifest(path), registry)
         return
-    if not path.exists():
+    if not is_there:
         raise ZooError(f"there is no {str(path)!r}", hint="`zoo export RUN` makes a bundle, in RUN/export")
+    with unpacked(path) as folder:
+        yield Bundle(folder, read_manifest(folder), registry)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give a zipped bundle as a folder while the block runs. ZooError: it is none."""
     folder = Path(tempfile.mkdtemp(prefix="zoo-bundle-"))
     try:
         _unpack(path, folder)
         if not (folder / FILE).is_file():
             raise ZooError(f"{str(path)!r} is no bundle: it has no {FILE}", hint=NO_BUNDLE)
-        yield Bundle(folder, read_manifest(folder), registry)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -144,15 +162,6 @@ def _unpack(path: Path, folder: Path) -> None:
             archive.extractall(folder)  # names are kept inside the folder by zipfile
     except SPOILT_ZIP as error:
         raise ZooError(f"{str(path)!r} is no bundle: {error}", hint=NO_BUNDLE) from error
-
-
-def is_packed(path: Path) -> bool:
-    """Whether a file is a zip with a model.json, as `pack` writes it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return FILE in archive.namelist()
-    except SPOILT_ZIP:
-        return False
 
 
 def pack(folder: Path, path: Path) -> None:

@@ -71,9 +71,14 @@ def read_golden(folder: Path) -> Golden:
         images = tuple(_read(below, entry) for entry in table["images"])
         classes = tuple(table["classes"])
         return Golden(images, classes, _checked(table["logits"], len(images), len(classes)))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         what = f"the golden images cannot be read: {error}"
         raise ZooError(what, where=str(below), hint="export the run again") from error
+
+
+def golden_files(folder: Path) -> set[str]:
+    """Return what a bundle has below golden/, as names from the bundle on. ZooError: see `read_golden`."""
+    return {f"{FOLDER}/{FILE}", *(f"{FOLDER}/{image.file}" for image in read_golden(folder).images)}
 
 
 def _checked(logits: Mapping[str, Any], images: int, classes: int) -> Mapping[str, Any]:
@@ -153,8 +158,8 @@ def _encode(image: Image.Image) -> bytes:
     if image.format == "JPEG":
         return _saved(image, "JPEG", quality=95, comment="", **_turn(orientation(image)))
     if image.mode in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
-        return _saved(image, "PNG", **_turn(orientation(image)))
-    return _saved(to_rgb(image), "PNG")  # upright by now
+        return _saved(image, "PNG", icc_profile=None, **_turn(orientation(image)))
+    return _saved(to_rgb(image), "PNG", icc_profile=None)  # upright by now
 
 
 def orientation(image: Image.Image) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from zoo.errors import ZooError
 from zoo.registry.contracts import InputSpec
 
 FILE = "model.json"
+LINKS = ("base weights", "ledger", "recipe", "parts", "data", "weights")
+"""What a lineage is of, from its beginning."""
 
 _NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*"
 FileName = Annotated[str, Field(pattern=f"^{_NAME}$")]
@@ -30,7 +33,7 @@ class Artefact(_Closed):
     exporter: str
     """The name of the part, as in `use =`."""
     options: dict[str, Any]
-    runtime: str
+    runtime: str = Field(pattern=r"^[a-z_][a-z0-9_]*$")
     """The package that runs it."""
     takes: Literal["normalised", "decoded"]
     files: dict[FileName, Sha256] = Field(min_length=1)
@@ -96,10 +99,7 @@ class Manifest(_Closed):
     @property
     def spec(self) -> InputSpec:
         """The preprocessing."""
-        table: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in self.input.items()
-        }
-        return InputSpec(**table)
+        return TypeAdapter(InputSpec).validate_python(self.input)
 
     def find(self, file: str) -> Artefact:
         """Return the artefact whose main file it is. ZooError: there is none."""
@@ -120,8 +120,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         manifest = Manifest.model_validate(table)
-        _ = manifest.spec
-        _check_input(manifest.input)
+        _check_input(manifest.spec)
     except FileNotFoundError:
         what = f"{str(folder)!r} is no bundle: it has no {FILE}"
         raise ZooError(what, hint="`zoo export RUN` makes one, in RUN/export") from None
@@ -131,15 +130,15 @@ def read_manifest(folder: Path) -> Manifest:
         raise ZooError(
             f"{FILE}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}", str(path), "export the run again"
         ) from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ZooError(f"{FILE} cannot be read: {error}", str(path), "export the run again") from error
     return manifest
 
 
-def _check_input(table: Mapping[str, Any]) -> None:
-    """Raise ValueError (ValidationError) where a table is no preprocessing."""
-    spec = TypeAdapter(InputSpec).validate_python(table)
-    if min(spec.size) < 1 or not 0 < spec.crop_pct <= 1 or min(spec.std) <= 0:
+def _check_input(spec: InputSpec) -> None:
+    """Raise ValueError where no image can be given what a preprocessing says."""
+    numbers = all(map(math.isfinite, (*spec.mean, *spec.std)))
+    if min(spec.size) < 1 or not 0 < spec.crop_pct <= 1 or not numbers or min(spec.std) <= 0:
         raise ValueError("its input has a size, crop_pct or std that no image can be given")
 
 
@@ -148,24 +147,26 @@ def chained(items: Sequence[tuple[str, str, str]]) -> list[Link]:
     links: list[Link] = []
     for what, origin, digest in items:
         former = links[-1].chain if links else ""
-        links.append(Link(what=what, origin=origin, sha256=digest, chain=_bound(former, digest)))
+        links.append(Link(what=what, origin=origin, sha256=digest, chain=_bound(former, what, origin, digest)))
     return links
 
 
 def check_chain(manifest: Manifest, digests: Mapping[str, str]) -> list[str]:
     """Return what is wrong with the lineage: a broken chain, or one of `digests` ({what: SHA-256}) that is not its."""
-    faults, former = [], ""
+    found = [link.what for link in manifest.lineage]
+    faults = [] if found == list(LINKS) else [f"lineage: it is {', '.join(found) or 'empty'}, not {', '.join(LINKS)}"]
+    former = ""
     for link in manifest.lineage:
-        if link.chain != _bound(former, link.sha256):
-            faults.append(f"lineage: {link.what}: its place in the chain is not that of its digest")
+        if link.chain != _bound(former, link.what, link.origin, link.sha256):
+            faults.append(f"lineage: {link.what}: its place in the chain is not that of what it says")
         if digests.get(link.what, link.sha256) != link.sha256:
             faults.append(f"lineage: {link.what}: the file in the bundle is another")
         former = link.chain
     return faults
 
 
-def _bound(former: str, digest: str) -> str:
-    return hashlib.sha256(f"{former}{digest}".encode()).hexdigest()
+def _bound(former: str, what: str, origin: str, digest: str) -> str:
+    return hashlib.sha256(f"{former}\n{what}\n{origin}\n{digest}".encode()).hexdigest()
 
 
 def is_file_name(name: str) -> bool:

@@ -78,7 +78,12 @@ class Predictor:
         decoded = _as_image(image)
         if not decoded.width or not decoded.height:
             raise ValueError(f"an image of {decoded.width} × {decoded.height} pixels shows nothing")
-        return pil_to_tensor(to_rgb(decoded)) if self.takes == "decoded" else self._preprocess.shape(decoded)
+        if self.takes == "normalised":
+            return self._preprocess.shape(decoded)
+        upright = to_rgb(decoded)
+        self._preprocess.check(upright)
+        pixels: Tensor = pil_to_tensor(upright)
+        return pixels
 
     @torch.inference_mode()
     def logits(self, images: Sequence[Tensor]) -> Tensor:
@@ -90,19 +95,20 @@ class Predictor:
     def many(self, images: Iterable[Any], top: int = 1) -> Iterator[Prediction | Exception]:
         """Yield an answer for each image, in order, or the OSError, ValueError or TypeError that says why not.
 
-        Images are decoded in threads while the network works; about three batches are in memory at a time.
+        Images are decoded in threads while the network works; about three batches are in memory at a time, or a few
+        images where the network takes them in their own size.
         """
         for found in self.many_logits(images):
             yield self._answers(found[None], top)[0] if isinstance(found, Tensor) else found
 
     def many_logits(self, images: Iterable[Any]) -> Iterator[Tensor | Exception]:
         """Yield logits (K,) for each image, or why there are none, as `many` does."""
-        source = iter(images)
+        source, size = iter(images), BATCH if self.takes == "normalised" else DECODERS
         with ThreadPoolExecutor(DECODERS) as pool:
-            waiting = [pool.submit(self._decoded, image) for image in islice(source, 2 * BATCH)]
+            waiting = [pool.submit(self._decoded, image) for image in islice(source, 2 * size)]
             while waiting:
-                ready = [future.result() for future in waiting[:BATCH]]
-                waiting = waiting[BATCH:] + [pool.submit(self._decoded, image) for image in islice(source, BATCH)]
+                ready = [future.result() for future in waiting[:size]]
+                waiting = waiting[size:] + [pool.submit(self._decoded, image) for image in islice(source, size)]
                 yield from self._mixed(ready)
 
     def _decoded(self, image: Any) -> Tensor | Exception:
@@ -118,13 +124,13 @@ class Predictor:
 
     def _compute(self, batch: Sequence[Tensor]) -> Tensor:
         if self.takes == "decoded":
-            same = len({image.shape for image in batch}) == 1
-            stacks = [torch.stack(tuple(batch))] if same else [image[None] for image in batch]
-            return torch.cat([self._network(stack).float().cpu() for stack in stacks])
+            return torch.cat([self._network(image[None]).float().cpu() for image in batch])
         stacked = torch.stack(tuple(batch)).to(self._device)
         return self._network(self._preprocess.normalise(stacked)).float().cpu()
 
     def _answers(self, logits: Tensor, top: int) -> list[Prediction]:
+        if top < 1:
+            raise ValueError(f"top = {top}: an answer has at least one class")
         shares, places = logits.softmax(dim=1).topk(min(top, len(self.classes)))
         return [
             Prediction(tuple((self.classes[place], share) for place, share in zip(which, row, strict=True)))

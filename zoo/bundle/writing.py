@@ -14,8 +14,8 @@ from torch import Tensor
 
 from zoo import __version__
 from zoo.bundle.card import write_card
-from zoo.bundle.folder import LEDGER, RECIPE, is_packed, pack
-from zoo.bundle.golden import FOLDER, Golden, GoldenImage
+from zoo.bundle.folder import LEDGER, RECIPE, pack, unpacked
+from zoo.bundle.golden import FOLDER, Golden, GoldenImage, golden_files
 from zoo.bundle.manifest import FILE, Artefact, Manifest, Part, chained, is_file_name, read_manifest
 from zoo.bundle.predictor import Predictor
 from zoo.errors import ZooError
@@ -80,8 +80,10 @@ def write_bundle(
     the validation split. ZooError: an artefact read back differs by more than its exporter's tolerance or has lost more
     accuracy than allowed, or cannot be written (disk full); then `path` stays as it was.
     """
-    _check_place(path)
+    asked = path
     try:
+        path = path.resolve()  # "." has no name, and a link stays: what it points to is replaced
+        _check_place(path, asked)
         if path.suffix == ".zip":
             with TemporaryDirectory(prefix="zoo-bundle-") as scratch:
                 folder = Path(scratch) / "bundle"
@@ -92,7 +94,8 @@ def write_bundle(
             written = _write(path, model, formats, eager, images, facts, accuracy)
     except (OSError, SafetensorError) as error:
         what = f"the bundle cannot be written: {error}"
-        raise ZooError(what, where=str(path), hint="mend this, then `zoo export RUN`") from error
+        raise ZooError(what, where=str(asked), hint="mend this, then `zoo export RUN`") from error
+    path = asked
     place = path.parent if path.suffix == ".zip" else path
     return tuple(
         ArtefactWritten(
@@ -104,16 +107,18 @@ def write_bundle(
     )
 
 
-def _check_place(path: Path) -> None:
+def _check_place(path: Path, asked: Path) -> None:
     """Raise ZooError where something stands that is not a former bundle: it would be replaced."""
     if not path.exists():
         return
     zipped = path.suffix == ".zip"
-    odd = _foreign(path) if path.is_dir() and not zipped else [] if zipped and is_packed(path) else [path.name]
+    odd = _foreign(path) if path.is_dir() and not zipped else _foreign_zip(path) if zipped else [path.name]
+    if path == Path.cwd():
+        odd = ["the folder that you are in"]
     if odd:
         shown = ", ".join(odd[:4]) + (", …" if len(odd) > 4 else "")
         what = f"there is something else already: {shown}"
-        raise ZooError(what, where=str(path), hint="name a new folder for the bundle with --out")
+        raise ZooError(what, where=str(asked), hint="name a new folder for the bundle with --out")
 
 
 def _foreign(folder: Path) -> list[str]:
@@ -126,7 +131,19 @@ def _foreign(folder: Path) -> list[str]:
     except ZooError:  # somebody else's model.json, or one that is damaged
         return names
     known = {FILE, RECIPE, LEDGER, CARD, FOLDER} | {name for artefact in artefacts for name in artefact.files}
-    return [name for name in names if name not in known]
+    odd = [name for name in names if name not in known]
+    below = folder / FOLDER
+    golden = {f"{FOLDER}/{entry.name}" for entry in below.iterdir()} if below.is_dir() else set()
+    return [*odd, *sorted(golden - golden_files(folder))]
+
+
+def _foreign_zip(path: Path) -> list[str]:
+    """Return the names in a zip that no bundle has there; the zip's own where it is none."""
+    try:
+        with unpacked(path) as folder:
+            return [f"{path.name}: {name}" for name in _foreign(folder)]
+    except ZooError:
+        return [path.name]
 
 
 def _place(folder: Path, path: Path, name: str) -> Path:
@@ -172,11 +189,14 @@ def _export(
     exporter = chosen.exporter
     exporter.check(model)
     with TemporaryDirectory(dir=draft, prefix=".part.") as scratch:
-        made = [file.name for file in exporter.write(model, Path(scratch))]
+        made = [file.name for file in _made(exporter, model, Path(scratch))]
         for name in made:
             _move(Path(scratch) / name, draft / name, chosen.name, owners)
     network = exporter.read(model, draft)
-    logits = _logits(Predictor(network, model.input, model.classes, exporter.takes), images)
+    predictor = Predictor(network, model.input, model.classes, exporter.takes)
+    logits = _logits(predictor, images)
+    if exporter.takes == "decoded":
+        _check_pair(network, predictor.decode(images[0].data), logits[0])
     difference = _difference(logits, expected)
     _check(chosen, difference)
     artefact = Artefact(
@@ -191,6 +211,13 @@ def _export(
         accuracy=_accuracy(chosen, network, eager, accuracy),
     )
     return _Written(artefact, logits.tolist(), exporter.code(model))
+
+
+def _made(exporter: Exporter, model: Exportable, folder: Path) -> tuple[Path, ...]:
+    try:
+        return exporter.write(model, folder)
+    except RuntimeError as error:  # torch's writers say so of a full disk
+        raise OSError(str(error).splitlines()[0]) from error
 
 
 def _move(source: Path, target: Path, owner: str, owners: dict[str, str]) -> None:
@@ -218,6 +245,13 @@ def _logits(predictor: Predictor, images: Sequence[GoldenImage]) -> Tensor:
     return logits
 
 
+@torch.inference_mode()
+def _check_pair(network: Network, image: Tensor, logits: Tensor) -> None:
+    """Raise ZooError where an image in its own size gives other logits (K,) beside another of that size."""
+    if not _difference(network(torch.stack([image, image])).float().cpu(), logits.expand(2, -1)) <= 1e-4:
+        raise ZooError("two images give other logits than one", hint="nothing was written; please report this")
+
+
 def _difference(found: Tensor, expected: Tensor) -> float:
     """Return the largest difference in logits, as a share of the largest expected."""
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
@@ -227,7 +261,10 @@ def _check(chosen: Format, difference: float) -> None:
     if not difference <= chosen.exporter.tolerance:
         what = f"{chosen.name}: the artefact's logits differ from the model's by {difference:.2g} of the largest"
         raise ZooError(
-            f"{what}, more than {chosen.exporter.tolerance:g}", hint="nothing was written; please report this"
+            f"{what}, more than {chosen.exporter.tolerance:g}",
+            hint="nothing was written; please report this"
+            if chosen.exporter.max_drop is None
+            else "nothing was written; calibrate on more images, or leave this format out",
         )
 
 

@@ -5,7 +5,7 @@ preprocess (`Preprocess`), augment (`augmentation`, `Mix`), batch (`TrainBatches
 """
 
 from zoo.data.augment import augmentation
-from zoo.data.checks import check_classes
+from zoo.data.checks import check_classes, fingerprint
 from zoo.data.dataset import BadImage, ImageDataset, Key, Sample
 from zoo.data.images import MAX_PIXELS, open_image, to_rgb
 from zoo.data.loader import Batch, Source
@@ -31,6 +31,7 @@ __all__ = [
     "ValBatches",
     "augmentation",
     "check_classes",
+    "fingerprint",
     "open_image",
     "to_rgb",
 ]

@@ -1,5 +1,7 @@
 """What every data source is held to before a run starts."""
 
+import hashlib
+
 import numpy as np
 
 from zoo.errors import DataError
@@ -37,3 +39,11 @@ def _counts(split: Split, name: str, classes: int) -> list[int]:
         )
     counts: list[int] = np.bincount(targets, minlength=classes).tolist()
     return counts
+
+
+def fingerprint(split: Split) -> str:
+    """Return how many images a split has, and a digest of their names and classes in order."""
+    digest = hashlib.sha256()
+    for index in range(len(split)):
+        digest.update(f"{split.identity(index)}\0{split.target(index)}\n".encode("utf-8", "surrogateescape"))
+    return f"{len(split)} ({digest.hexdigest()[:12]})"

@@ -31,13 +31,17 @@ class Preprocess:
         and an image so long and thin that it would be resized to more than `MAX_PIXELS`.
         """
         rgb = to_rgb(image)
-        size = covering_size((rgb.height, rgb.width), self._cover)
-        if size[0] * size[1] > MAX_PIXELS:
-            raise ValueError(
-                f"{rgb.width} × {rgb.height} pixels are too long and thin to cover {self._cover[1]} × {self._cover[0]}"
-            )
+        size = self.check(rgb)
         cropped: Tensor = functional.center_crop(resize(rgb, size, self.spec.interpolation), list(self.spec.size))
         return cropped
+
+    def check(self, image: Image.Image) -> tuple[int, int]:
+        """Return the (height, width) that an upright image is resized to. ValueError: more than `MAX_PIXELS`."""
+        size = covering_size((image.height, image.width), self._cover)
+        if size[0] * size[1] > MAX_PIXELS:
+            shape = f"{image.width} × {image.height} pixels"
+            raise ValueError(f"{shape} are too long and thin to cover {self._cover[1]} × {self._cover[0]}")
+        return size
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return float32 (B, 3, H, W), on the device and in the memory format of `images`, which are uint8.

@@ -9,10 +9,10 @@ from pathlib import Path
 from torch import Tensor, device, nn
 
 from zoo.bundle import Bundle, Outcome, Predictor, opened, replay
-from zoo.bundle.manifest import FILE, Artefact, Manifest
+from zoo.bundle.manifest import FILE, Artefact
 from zoo.bundle.replay import Predict, tolerance_of
 from zoo.devices.single import find_device
-from zoo.errors import DeviceError, Problem, ZooError
+from zoo.errors import DeviceError, Problem, WeightsError, ZooError
 from zoo.export.delta import FILE as DELTA
 from zoo.export.delta import put_together
 from zoo.export.native import serialise
@@ -38,7 +38,7 @@ def load(
     """
     with opened(Path(path), registry or load_registry()) as bundle:
         manifest = bundle.manifest
-        chosen = manifest.find(artefact) if artefact else _preferred(manifest)
+        chosen = manifest.find(artefact) if artefact else _preferred(manifest.artefacts)
         network = bundle.open(chosen, base_of(bundle))
         place = _moved(network, device, chosen.exporter in PREFERRED)
         return Predictor(network, manifest.spec, manifest.classes, chosen.takes, place)
@@ -58,11 +58,11 @@ def of_run(trained: Trained, device: str = "auto") -> Predictor:
     return Predictor(trained.logits, trained.preprocess.spec, trained.classes, device=place)
 
 
-def _preferred(manifest: Manifest) -> Artefact:
+def _preferred(artefacts: Sequence[Artefact]) -> Artefact:
     def order(artefact: Artefact) -> tuple[bool, float, bool]:
         return artefact.exporter not in PREFERRED, artefact.tolerance, artefact.exporter == "delta"
 
-    return min(manifest.artefacts, key=order)
+    return min(artefacts, key=order)
 
 
 def _moved(network: Callable[[Tensor], Tensor], device: str, movable: bool) -> device:
@@ -87,8 +87,8 @@ def verify(
     """Replay a bundle's golden images, from their bytes on, and return how every artefact did.
 
     `predict`, where given, is checked instead: any function from an image file's bytes to logits, {class name: logit}
-    or in the order of model.json's classes, such as your own deployment; it is held against `artefact` (the first when
-    None). `runtime` chooses the artefacts that one package runs. ZooError: anything differs; all of it is said.
+    or in the order of model.json's classes, such as your own deployment; it is held against `artefact` (the most exact
+    when None). `runtime` chooses the artefacts that one package runs. ZooError: anything differs; all of it is said.
     """
     with opened(Path(path), registry or load_registry()) as bundle:
         outcomes, faults = outcomes_of(bundle, predict, runtime, artefact)
@@ -105,7 +105,7 @@ def outcomes_of(
     problems = [Problem(fault, str(bundle.path), "export the run again") for fault in bundle.broken_lineage()]
     outcomes = []
     chosen = [bundle.manifest.find(artefact)] if artefact else list(bundle.choose(runtime))
-    for found in chosen[:1] if predict else chosen:
+    for found in [_preferred(chosen)] if predict else chosen:
         try:
             give = predict or _predict(bundle, found)
         except ZooError as error:  # the others are looked at all the same
@@ -155,6 +155,8 @@ def apply_delta(path: Path, out: Path, base: Path | None = None, registry: Regis
     `path` is the bundle or its delta.safetensors; `base` the base weights' file, where the recipe's own place for them
     is not to be had. WeightsError: the whole would not be, byte for byte, what was exported.
     """
+    if out.exists() or out.is_symlink():
+        raise WeightsError(f"{str(out)!r} is there already", hint="name a new file")
     with _bundle_of(path, registry or load_registry()) as bundle:
         file = WeightsFile(base, origin=f"file {base}") if base else None
         described = bundle.described(base_of(bundle, file))
@@ -162,8 +164,11 @@ def apply_delta(path: Path, out: Path, base: Path | None = None, registry: Regis
         if damage:
             raise ZooError(damage[0], where=str(bundle.path), hint="export the run again")
         whole = serialise(put_together(described, bundle.path / DELTA))
-    with write_file(out) as draft:
-        draft.write_bytes(whole)
+    try:
+        with write_file(out) as draft:
+            draft.write_bytes(whole)
+    except OSError as error:
+        raise WeightsError(f"the weights cannot be written: {error}", where=str(out)) from error
     return sha256(out)
 
 

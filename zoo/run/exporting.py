@@ -16,7 +16,7 @@ from zoo.bundle.golden import make_golden
 from zoo.bundle.manifest import Part
 from zoo.bundle.writing import Facts, Format, write_bundle
 from zoo.data import Preprocess
-from zoo.errors import RunError
+from zoo.errors import DataError, RunError
 from zoo.recipe import Chosen, Recipe, load_recipe
 from zoo.recipe.schema import ExportTable
 from zoo.registry import OwnedPart, Registry, kinds
@@ -124,7 +124,10 @@ def exportable(trained: Trained, source: DataSource) -> Exportable:
 
 def calibration(split: Split, preprocess: Preprocess, count: int) -> Tensor:
     """Return up to `count` normalised images (N, 3, H, W), spread over a split; bad ones left out."""
-    return preprocess.normalise(torch.stack([image for image, _ in _shaped(split, preprocess, count)]))
+    found = [image for image, _ in _shaped(split, preprocess, count)]
+    if not found:
+        raise DataError("not one training image can be decoded, and 8 bits are fitted to them", where="[data]")
+    return preprocess.normalise(torch.stack(found))
 
 
 def _shaped(split: Split, preprocess: Preprocess, count: int) -> Any:
@@ -176,9 +179,11 @@ def _metrics(trained: Trained) -> Mapping[str, float]:
     if trained.weights == validated(trained.recipe):
         for entry in reversed(trained.state["progress"]["history"]):
             if entry["best"]:
-                found: Mapping[str, float] = entry["metrics"]
-                return found
-    return measure(trained)
+                return {name: value for name, value in entry["metrics"].items() if name.startswith("val/")}
+    try:
+        return measure(trained)
+    finally:  # it was placed on the fastest device, and is exported from here
+        trained.network.model.to("cpu").to(memory_format=torch.contiguous_format)
 
 
 def _digest(text: str) -> str:

@@ -1,6 +1,7 @@
 """Classify image files: which files are meant, and an answer or a problem for each."""
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +39,31 @@ def _listed(lines: Iterable[str]) -> Iterator[Path]:
 
 def _meant(name: str) -> list[Path]:
     path = Path(name)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+    if os.path.isdir(name):
+        files = sorted(_below(path))
         if not files:
             raise ZooError(f"no images in the folder {name!r}", hint="give a folder with image files at any depth")
         return files
-    if not path.exists() and glob.has_magic(name):
+    if not os.path.exists(name) and glob.has_magic(name):
         matches = sorted(Path(match) for match in glob.glob(name, recursive=True) if Path(match).is_file())
         if not matches:
             raise ZooError(f"no file matches {name!r}", hint="** goes through folders")
         return matches
     return [path]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the image files at any depth, hidden ones left out. ZooError: a folder cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        what = f"the folder {error.filename!r} cannot be read: {error.strerror}"
+        raise ZooError(what, hint="mend this, or name the files") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+                yield Path(place) / name
 
 
 def classify(predictor: Predictor, images: Sequence[Path], top: int) -> Iterator[Answer | Problem]:

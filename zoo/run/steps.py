@@ -1,6 +1,5 @@
 """The steps of a run, a function each, in the order in which `finetune` takes them."""
 
-import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from zoo.callbacks import make_events
-from zoo.data import ALONE, BadImage, Mix, Preprocess, Share, TrainBatches, ValBatches, check_classes
+from zoo.data import ALONE, BadImage, Mix, Preprocess, Share, TrainBatches, ValBatches, check_classes, fingerprint
 from zoo.devices.measure import Measured, choose_settings, describe, is_open
 from zoo.devices.single import Single, find_device
 from zoo.errors import RunError
@@ -28,7 +27,6 @@ from zoo.registry.contracts import (
     DeviceSettings,
     Exporter,
     InputSpec,
-    Split,
     Strategy,
     WeightsFile,
 )
@@ -336,14 +334,6 @@ def facts(network: Network, gathered: Gathered, file: WeightsFile | None) -> dic
     return {
         "classes": list(network.data_classes),
         "input": asdict(gathered.preprocess.spec),
-        "images": [_fingerprint(source.train), _fingerprint(source.val)],
+        "images": [fingerprint(source.train), fingerprint(source.val)],
         "base_weights": base,
     }
-
-
-def _fingerprint(split: Split) -> str:
-    """How many images, and a digest of their names and classes in order."""
-    digest = hashlib.sha256()
-    for index in range(len(split)):
-        digest.update(f"{split.identity(index)}\0{split.target(index)}\n".encode("utf-8", "surrogateescape"))
-    return f"{len(split)} ({digest.hexdigest()[:12]})"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from zoo.data import Preprocess, ValBatches
+from zoo.data import Preprocess, ValBatches, fingerprint
 from zoo.errors import RunError
 from zoo.recipe import Recipe, load_recipe
 from zoo.registry import Registry
@@ -88,7 +88,7 @@ def _tuple(value: Any) -> Any:
 def val_batches(trained: Trained, **changes: Any) -> tuple[DataSource, ValBatches]:
     """Return the run's data source and its validation batches, with `changes` to the keys of its `[data]`.
 
-    RunError: its classes are no longer those of the run.
+    RunError: its classes or images are no longer those of the run.
     """
     recipe = trained.recipe
     source: DataSource = recipe.data.build(recipe.run.seed)
@@ -96,6 +96,12 @@ def val_batches(trained: Trained, **changes: Any) -> tuple[DataSource, ValBatche
     if source.classes != then:
         what = f"the data's classes are no longer the run's: {_shortly(source.classes)} and {_shortly(then)}"
         raise RunError(what, where="[data]", hint="evaluate on data with the classes that the model was trained on")
+    images = [fingerprint(source.train), fingerprint(source.val)]
+    if images != trained.state["facts"]["images"]:
+        before = " and ".join(trained.state["facts"]["images"])
+        what = f"the data's images are no longer the run's: {' and '.join(images)}, then {before}"
+        hint = "put them back, or measure other images with `zoo evaluate BUNDLE FOLDER`"
+        raise RunError(what, where="[data]", hint=hint)
     table = recipe.data.common.model_copy(update=changes)
     return source, ValBatches(source.val, trained.preprocess.spec, table, batch_size=recipe.run.batch_size)
 
