@@ -51,6 +51,7 @@ TABLE = {
     "run": {"name": "checkpoints", "epochs": 1000, "batch_size": 8, "ema": 0.999},
     "backbone": {"use": "timm", "arch": "resnet50"},
     "data": {"use": "digits", "image_size": 96, "workers": 0},
+    "export": [],
     "device": {"device": "cpu", "precision": "fp32", "channels_last": True},
 }
 

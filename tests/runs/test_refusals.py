@@ -156,7 +156,7 @@ def test_an_artefact_that_cannot_be_written(zoo, recipe, tmp_path):
     status, _, err = zoo("export", "run", "--out", "taken/below")
     assert (status, err) == (
         2,
-        "error: the bundle cannot be written: [Errno 17] File exists: 'taken'\n"
+        f"error: the bundle cannot be written: [Errno 17] File exists: '{tmp_path / 'taken'}'\n"
         "  where: taken/below\n  mend:  mend this, then `zoo export RUN`\n",
     )
 

@@ -43,7 +43,8 @@ def run(zoo: Any, recipe: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def averaged(zoo: Any, recipe: Path, tmp_path: Path) -> Path:
     """A finished run with a moving average, in runs/averaged."""
-    status, _, err = zoo("finetune", recipe, "--out", "runs/averaged", "--set", "run.ema=0.5")
+    sets = ("--set", "run.ema=0.5", "--set", "export=[{use='safetensors', weights='ema'}]")
+    status, _, err = zoo("finetune", recipe, "--out", "runs/averaged", *sets)
     assert (status, err) == (0, "")
     return tmp_path / "runs" / "averaged"
 

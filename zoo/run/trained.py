@@ -1,5 +1,6 @@
 """A finished run, opened again: its best weights in a model, its preprocessing and its class names."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,14 +97,19 @@ def val_batches(trained: Trained, **changes: Any) -> tuple[DataSource, ValBatche
     if source.classes != then:
         what = f"the data's classes are no longer the run's: {_shortly(source.classes)} and {_shortly(then)}"
         raise RunError(what, where="[data]", hint="evaluate on data with the classes that the model was trained on")
-    images = [fingerprint(source.train), fingerprint(source.val)]
-    if images != trained.state["facts"]["images"]:
-        before = " and ".join(trained.state["facts"]["images"])
-        what = f"the data's images are no longer the run's: {' and '.join(images)}, then {before}"
-        hint = "put them back, or measure other images with `zoo evaluate BUNDLE FOLDER`"
-        raise RunError(what, where="[data]", hint=hint)
+    _check_images(trained, [fingerprint(source.train), fingerprint(source.val)])
     table = recipe.data.common.model_copy(update=changes)
     return source, ValBatches(source.val, trained.preprocess.spec, table, batch_size=recipe.run.batch_size)
+
+
+def _check_images(trained: Trained, images: list[str]) -> None:
+    """RunError: the images are neither those of the checkpoint nor those that the run went on with."""
+    newest = max(trained.folder.checkpoints.glob("step-*/state.json"))
+    then = trained.state["facts"]["images"]
+    if images not in (then, json.loads(newest.read_text(encoding="utf-8"))["facts"]["images"]):
+        what = f"the data's images are no longer the run's: {' and '.join(images)}, then {' and '.join(then)}"
+        hint = "put them back, or measure other images with `zoo evaluate BUNDLE FOLDER`"
+        raise RunError(what, where="[data]", hint=hint)
 
 
 def _shortly(classes: Sequence[str]) -> str:
