@@ -26,3 +26,16 @@ def registry() -> Registry:
 def root() -> Path:
     """The repository."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def zoo(capsys):
+    """Call the command in this process; return (exit status, standard output, standard error)."""
+    from zoo.cli.main import run
+
+    def call(*arguments):
+        status = run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call

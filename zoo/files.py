@@ -22,24 +22,13 @@ def sha256(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file (UTF-8) to a temporary file beside it, flush it to disk, and rename it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    sync_folder(path.parent)
+    with write_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def write_file(path: Path) -> Iterator[Path]:
-    """Give the path of an empty file to fill; when the block ends well it is flushed and takes the name `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give the path of an empty file to fill, beside `path`; when the block ends well it is flushed and renamed."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:

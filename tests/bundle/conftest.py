@@ -65,16 +65,3 @@ def run(tmp_path_factory, registry) -> Path:
 def bundle(run) -> Path:
     """The bundle of the raw weights."""
     return run / "export"
-
-
-@pytest.fixture
-def zoo(capsys):
-    """Call the command in this process; return (exit status, standard output, error)."""
-    from zoo.cli.main import run
-
-    def call(*arguments):
-        status = run([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call

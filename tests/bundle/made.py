@@ -14,7 +14,7 @@ from zoo.backbones.timm import build as build_timm
 from zoo.backbones.torchvision import build as build_torchvision
 from zoo.bundle.golden import GoldenImage, make_golden
 from zoo.bundle.manifest import Part
-from zoo.bundle.writing import Facts, Format, write_bundle
+from zoo.bundle.writing import Facts, Format, Reference, write_bundle
 from zoo.errors import ZooError
 from zoo.export.native import build_network
 from zoo.registry import Registry, kinds
@@ -89,7 +89,7 @@ def write(
     """Write a bundle; `changes` are facts."""
     model, part = make_model_of(arch, spec)
     images = make_golden(split, CLASSES, spec) if split else three_photos(spec)
-    return write_bundle(path, model, chosen, build_network(model), images, facts(part, **changes), accuracy)
+    return write_bundle(path, model, chosen, Reference(build_network(model), images, accuracy), facts(part, **changes))
 
 
 class Faulty:

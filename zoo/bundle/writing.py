@@ -59,6 +59,19 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What artefacts are held against: the trained model, golden images, and how accurate a function is.
+
+    `eager` maps normalised images to logits as the trained model gives them. `accuracy` measures any such function on
+    the validation split.
+    """
+
+    eager: Network
+    images: Sequence[GoldenImage]
+    accuracy: Callable[[Network], float]
+
+
+@dataclass(frozen=True)
 class _Written:
     artefact: Artefact
     logits: list[list[float]]
@@ -66,45 +79,35 @@ class _Written:
 
 
 def write_bundle(
-    path: Path,
-    model: Exportable,
-    formats: Sequence[Format],
-    eager: Network,
-    images: Sequence[GoldenImage],
-    facts: Facts,
-    accuracy: Callable[[Network], float],
+    path: Path, model: Exportable, formats: Sequence[Format], reference: Reference, facts: Facts
 ) -> tuple[ArtefactWritten, ...]:
     """Write `model` in every format into the folder `path`, or into a zip where it ends in .zip; say what was written.
 
-    `eager` maps normalised images to logits as the trained model gives them. `accuracy` measures any such function on
-    the validation split. ZooError: an artefact read back differs by more than its exporter's tolerance or has lost more
-    accuracy than allowed, or cannot be written (disk full); then `path` stays as it was.
+    ZooError: an artefact read back differs by more than its exporter's tolerance or has lost more accuracy than
+    allowed, or cannot be written (disk full); then `path` stays as it was.
     """
-    asked = path
+    zipped = path.suffix == ".zip"
     try:
-        path = path.resolve()  # "." has no name, and a link stays: what it points to is replaced
-        _check_place(path, asked)
-        if path.suffix == ".zip":
+        place = path.resolve()  # "." has no name, and a link stays: what it points to is replaced
+        _check_place(place, path)
+        if zipped:
             with TemporaryDirectory(prefix="zoo-bundle-") as scratch:
                 folder = Path(scratch) / "bundle"
-                written = _write(folder, model, formats, eager, images, facts, accuracy)
-                with write_file(path) as draft:
+                written = _write(folder, model, formats, reference, facts)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with write_file(place) as draft:
                     pack(folder, draft)
         else:
-            written = _write(path, model, formats, eager, images, facts, accuracy)
+            written = _write(place, model, formats, reference, facts)
     except (OSError, SafetensorError) as error:
         what = f"the bundle cannot be written: {error}"
-        raise ZooError(what, where=str(asked), hint="mend this, then `zoo export RUN`") from error
-    path = asked
-    place = path.parent if path.suffix == ".zip" else path
-    return tuple(
-        ArtefactWritten(
-            made.artefact.exporter,
-            tuple(_place(place, path, name) for name in made.artefact.files),
-            made.artefact.difference,
-        )
-        for made in written
-    )
+        raise ZooError(what, where=str(path), hint="mend this, then `zoo export RUN`") from error
+    return tuple(_told(made.artefact, path, zipped) for made in written)
+
+
+def _told(artefact: Artefact, path: Path, zipped: bool) -> ArtefactWritten:
+    files = (path,) if zipped else tuple(path / name for name in artefact.files)
+    return ArtefactWritten(artefact.exporter, files, artefact.difference)
 
 
 def _check_place(path: Path, asked: Path) -> None:
@@ -146,26 +149,15 @@ def _foreign_zip(path: Path) -> list[str]:
         return [path.name]
 
 
-def _place(folder: Path, path: Path, name: str) -> Path:
-    return path if path.suffix == ".zip" else folder / name
-
-
 def _write(
-    path: Path,
-    model: Exportable,
-    formats: Sequence[Format],
-    eager: Network,
-    images: Sequence[GoldenImage],
-    facts: Facts,
-    accuracy: Callable[[Network], float],
+    path: Path, model: Exportable, formats: Sequence[Format], reference: Reference, facts: Facts
 ) -> list[_Written]:
-    spec, classes = model.input, model.classes
-    expected = _logits(Predictor(eager, spec, classes), images)
+    expected = _logits(Predictor(reference.eager, model.input, model.classes), reference.images)
     with new_folder(path) as draft:
         owners: dict[str, str] = {}
-        written = [_export(chosen, model, draft, owners, images, expected, eager, accuracy) for chosen in formats]
+        written = [_export(chosen, model, draft, owners, reference, expected) for chosen in formats]
         logits = {MODEL: expected.tolist(), **{made.artefact.file: made.logits for made in written}}
-        Golden(tuple(images), classes, logits).write(draft)
+        Golden(tuple(reference.images), model.classes, logits).write(draft)
         (draft / RECIPE).write_text(facts.recipe, encoding="utf-8")
         (draft / LEDGER).write_text(_json(facts.ledger), encoding="utf-8")
         manifest = _manifest(model, facts, draft, [made.artefact for made in written])
@@ -180,10 +172,8 @@ def _export(
     model: Exportable,
     draft: Path,
     owners: dict[str, str],
-    images: Sequence[GoldenImage],
+    reference: Reference,
     expected: Tensor,
-    eager: Network,
-    accuracy: Callable[[Network], float],
 ) -> _Written:
     """Write one format into the draft, read it back from there, and compare."""
     exporter = chosen.exporter
@@ -194,9 +184,9 @@ def _export(
             _move(Path(scratch) / name, draft / name, chosen.name, owners)
     network = exporter.read(model, draft)
     predictor = Predictor(network, model.input, model.classes, exporter.takes)
-    logits = _logits(predictor, images)
+    logits = _logits(predictor, reference.images)
     if exporter.takes == "decoded":
-        _check_pair(network, predictor.decode(images[0].data), logits[0])
+        _check_pair(network, predictor.decode(reference.images[0].data), logits[0])
     difference = _difference(logits, expected)
     _check(chosen, difference)
     artefact = Artefact(
@@ -208,7 +198,7 @@ def _export(
         bytes=sum((draft / name).stat().st_size for name in made),
         tolerance=exporter.tolerance,
         difference=difference,
-        accuracy=_accuracy(chosen, network, eager, accuracy),
+        accuracy=_accuracy(chosen, network, reference),
     )
     return _Written(artefact, logits.tolist(), exporter.code(model))
 
@@ -268,11 +258,11 @@ def _check(chosen: Format, difference: float) -> None:
         )
 
 
-def _accuracy(chosen: Format, network: Network, eager: Network, accuracy: Callable[[Network], float]) -> float | None:
+def _accuracy(chosen: Format, network: Network, reference: Reference) -> float | None:
     allowed = chosen.exporter.max_drop
     if allowed is None:
         return None
-    before, after = accuracy(eager), accuracy(network)
+    before, after = reference.accuracy(reference.eager), reference.accuracy(network)
     if not before - after <= allowed:
         what = f"{chosen.name}: accuracy falls from {before:.4f} to {after:.4f}, by more than {allowed:g}"
         raise ZooError(what, where="[[export]]", hint="nothing was written; calibrate on more images, or allow more")
@@ -293,7 +283,7 @@ def _manifest(model: Exportable, facts: Facts, draft: Path, artefacts: list[Arte
     return Manifest(
         name=facts.name,
         architecture=model.native.identity,
-        build=model.native.code.replace("num_classes=classes", f"num_classes={len(model.classes)}"),
+        build=model.native.call(len(model.classes)),
         backbone=facts.backbone,
         input=json.loads(json.dumps(asdict(model.input))),
         classes=list(model.classes),

@@ -8,9 +8,8 @@ A distribution names a function with typer's annotations, the `typer.Context` it
 It is imported when its verb is called, and at no other time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import typer
@@ -19,6 +18,7 @@ from typer.main import get_command
 
 from zoo.cli.state import State
 from zoo.errors import PluginError
+from zoo.installed import named
 
 GROUP = "zoo.commands"
 TO_BE_HAD = {"serve": "zoo-serve"}
@@ -45,22 +45,10 @@ class Verb:
 
 
 def offered() -> dict[str, tuple[Verb, ...]]:
-    """Return the installed distributions' verbs by name, ordered by it. Two are one where it is installed twice."""
-    found: dict[tuple[str, str], Verb] = {}
-    for verb in _found():
-        found.setdefault((verb.name, verb.distribution), verb)
-    verbs = [found[key] for key in sorted(found)]
-    return {verb.name: tuple(other for other in verbs if other.name == verb.name) for verb in verbs}
-
-
-def _found() -> Iterator[Verb]:
-    for distribution in metadata.distributions():
-        try:  # a spoilt file is passed over: it need not be a plugin's
-            points = [point for point in distribution.entry_points if point.group == GROUP]
-        except (ValueError, TypeError, OSError):
-            continue
-        for point in points:
-            yield Verb(point.name, distribution.name or "unknown", distribution.version or "unknown", point.load)
+    """Return the installed distributions' verbs by name, ordered by it."""
+    verbs = [Verb(one.point.name, one.distribution, one.version, one.point.load) for one in named(GROUP)]
+    names = sorted({verb.name for verb in verbs})
+    return {name: tuple(verb for verb in verbs if verb.name == name) for name in names}
 
 
 class Verbs(TyperGroup):

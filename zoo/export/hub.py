@@ -10,7 +10,7 @@ import timm
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.export.native import TOLERANCES, bring_home, check_native, serialise
+from zoo.export.native import TOLERANCES, check_native, serialise
 from zoo.registry.builtin.export import HubOptions
 from zoo.registry.contracts import Described, Exportable, Native
 
@@ -42,7 +42,7 @@ class Hub:
         """Write weights and config. ZooError: see `check`."""
         self.check(model)
         weights, config = folder / "model.safetensors", folder / "config.json"
-        weights.write_bytes(serialise(bring_home(model.state)))
+        weights.write_bytes(serialise(model.state))
         config.write_text(json.dumps(_config(model), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return config, weights
 
@@ -57,7 +57,7 @@ class Hub:
 
 def _config(model: Described) -> dict[str, Any]:
     """Return config.json as timm's own uploads have it."""
-    arguments = _arguments(model.native)
+    arguments = dict(model.native.arguments)
     return {
         "architecture": model.native.arch,
         "num_classes": len(model.classes),
@@ -71,7 +71,3 @@ def _config(model: Described) -> dict[str, Any]:
             "classifier": model.native.classifier,
         },
     }
-
-
-def _arguments(native: Native) -> dict[str, Any]:
-    return dict(native.arguments)

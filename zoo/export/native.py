@@ -38,9 +38,11 @@ def _home(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return home.to(dtype if dtype and home.is_floating_point() else home.dtype, copy=True).contiguous()
 
 
-def serialise(state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return a safetensors file's bytes: the same for the same tensors, whatever their order."""
-    return save(bring_home(state), dict(metadata) if metadata else None)
+def serialise(
+    state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, dtype: torch.dtype | None = None
+) -> bytes:
+    """Return a safetensors file's bytes: the same for the same tensors, whatever their order; see `bring_home`."""
+    return save(bring_home(state, dtype), dict(metadata) if metadata else None)
 
 
 def build_network(model: Exportable) -> nn.Module:
@@ -62,12 +64,11 @@ def loaded(model: Described, state: Mapping[str, Tensor]) -> nn.Module:
 
 def native_code(model: Described, *, imports: str, load: str) -> str:
     """Return Python that builds the library's own model and loads it; `load` is the state dict's expression."""
-    built = model.native.code.replace("num_classes=classes", f"num_classes={len(model.classes)}")
     lines = [
         f"import {model.native.library}",
         imports,
         "",
-        f"network = {built}",
+        f"network = {model.native.call(len(model.classes))}",
         f"network.load_state_dict({load}, strict=True)",
     ]
     return "\n".join([*lines, "network.eval()"])

@@ -53,7 +53,7 @@ class Safetensors(_State):
         """Write the weights. ZooError: see `check`."""
         self.check(model)
         path = folder / self._file
-        path.write_bytes(serialise(bring_home(model.state, self._dtype)))
+        path.write_bytes(serialise(model.state, dtype=self._dtype))
         return (path,)
 
     def read(self, model: Described, folder: Path) -> Callable[[Tensor], Tensor]:

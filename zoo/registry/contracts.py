@@ -74,6 +74,10 @@ class Native:
         """`library/arch`, as weight cards name an architecture."""
         return f"{self.library}/{self.arch}"
 
+    def call(self, classes: int) -> str:
+        """Return the library's call for so many classes."""
+        return self.code.replace("num_classes=classes", f"num_classes={classes}")
+
 
 @dataclass(frozen=True)
 class Depths:

@@ -3,13 +3,13 @@
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from time import perf_counter
 from types import ModuleType
 from typing import Any, Literal
 
 import pluggy
 
+from zoo.installed import named
 from zoo.registry import kinds
 from zoo.registry.hookspecs import PROJECT, PartHooks
 from zoo.registry.parts import BackbonePart, Part
@@ -74,20 +74,7 @@ def builtin_candidate(version: str) -> Candidate:
 
 def entry_point_candidates() -> list[Candidate]:
     """Return what the installed distributions name in the entry-point group `zoo`, ordered by distribution and name."""
-    found: dict[tuple[str, str], Candidate] = {}
-    for distribution in metadata.distributions():
-        for point in _entry_points(distribution):
-            owner = Owner(distribution.name or "unknown", distribution.version or "unknown", point.name)
-            found.setdefault((owner.distribution, owner.plugin), Candidate(owner, point.load))
-    return [found[key] for key in sorted(found)]
-
-
-def _entry_points(distribution: metadata.Distribution) -> list[metadata.EntryPoint]:
-    """Those of the group `zoo`; none where the file is spoilt, which need not be a plugin's."""
-    try:
-        return [point for point in distribution.entry_points if point.group == GROUP]
-    except (ValueError, TypeError, OSError):
-        return []
+    return [Candidate(Owner(one.distribution, one.version, one.point.name), one.point.load) for one in named(GROUP)]
 
 
 def discover(candidates: Iterable[Candidate], blocked: Sequence[str] = ()) -> tuple[Plugin, ...]:

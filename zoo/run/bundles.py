@@ -1,12 +1,12 @@
 """Bundles in use: load one as a predictor, verify one, put a delta together with its base weights."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from torch import Tensor, device, nn
+import torch
+from torch import Tensor, nn
 
 from zoo.bundle import Bundle, Outcome, Predictor, opened, replay
 from zoo.bundle.manifest import FILE, Artefact
@@ -65,7 +65,7 @@ def _preferred(artefacts: Sequence[Artefact]) -> Artefact:
     return min(artefacts, key=order)
 
 
-def _moved(network: Callable[[Tensor], Tensor], device: str, movable: bool) -> device:
+def _moved(network: Callable[[Tensor], Tensor], device: str, movable: bool) -> torch.device:
     """Move a network of library modules to the device. DeviceError: it is a graph, and stays on the CPU."""
     if not movable or not isinstance(network, nn.Module):
         if device not in ("auto", "cpu"):
@@ -157,7 +157,7 @@ def apply_delta(path: Path, out: Path, base: Path | None = None, registry: Regis
     """
     if out.exists() or out.is_symlink():
         raise WeightsError(f"{str(out)!r} is there already", hint="name a new file")
-    with _bundle_of(path, registry or load_registry()) as bundle:
+    with opened(path.parent if path.name == DELTA else path, registry or load_registry()) as bundle:
         file = WeightsFile(base, origin=f"file {base}") if base else None
         described = bundle.described(base_of(bundle, file))
         damage = bundle.damage(bundle.manifest.find(DELTA))
@@ -165,14 +165,9 @@ def apply_delta(path: Path, out: Path, base: Path | None = None, registry: Regis
             raise ZooError(damage[0], where=str(bundle.path), hint="export the run again")
         whole = serialise(put_together(described, bundle.path / DELTA))
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with write_file(out) as draft:
             draft.write_bytes(whole)
     except OSError as error:
         raise WeightsError(f"the weights cannot be written: {error}", where=str(out)) from error
     return sha256(out)
-
-
-@contextmanager
-def _bundle_of(path: Path, registry: Registry) -> Iterator[Bundle]:
-    with opened(path.parent if path.name == DELTA else path, registry) as bundle:
-        yield bundle

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.bundle.golden import make_golden
 from zoo.bundle.manifest import Part
-from zoo.bundle.writing import Facts, Format, write_bundle
+from zoo.bundle.writing import Facts, Format, Reference, write_bundle
 from zoo.data import Preprocess
 from zoo.errors import DataError, RunError
 from zoo.recipe import Chosen, Recipe, load_recipe
@@ -55,10 +55,8 @@ def export_run(
         out or folder.export,
         exportable(trained, source),
         made,
-        trained.logits,
-        images,
+        Reference(trained.logits, images, lambda network: accuracy(trained, source.val, network)),
         _facts(trained),
-        lambda network: accuracy(trained, source.val, network),
     )
     for artefact in written:
         tell("artefact", _line(artefact))

@@ -1,8 +1,6 @@
 """The one safe way out of a file that asks for code: its tensors to safetensors, and a record of what was left."""
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -13,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zoo.errors import WeightsError
-from zoo.files import sha256, sync_file, sync_folder, write_text
+from zoo.files import sha256, write_file, write_text
 from zoo.weights.branches import require_answered, take_branch
 from zoo.weights.containers import unwrap
 from zoo.weights.formats.inert import Inert
@@ -171,14 +169,5 @@ def _why(value: Any) -> str:
 
 def _write(path: Path, tensors: Any) -> None:
     """Write to a temporary file beside it, flush, and rename; tensors that share memory are written each by itself."""
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with write_file(path) as draft:
         save_file({key: value.clone().contiguous() for key, value in tensors.items()}, draft, {"format": "pt"})
-        os.chmod(draft, 0o644)
-        sync_file(Path(draft))
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
-    sync_folder(path.parent)

@@ -271,7 +271,9 @@ def test_stopping_waits_for_no_room():
     async def work(batcher):
         return [batcher.submit(lambda: IMAGE) for _ in range(20)]
 
+    started = time.perf_counter()
     in_a_loop(work, max_decoded=1, decoders=2, wait=30)
+    assert time.perf_counter() - started < 25
 
 
 def test_a_wrong_number_of_logits_is_a_fault():
