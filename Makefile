@@ -4,9 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # How many processes run the tests, with a thread each. One that has none left takes half of another's.
 TEST_PROCESSES ?= 2
+PLUGINS := $(patsubst plugins/%/pyproject.toml,plugins/%,$(wildcard plugins/*/pyproject.toml))
 PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint wheels clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/zoo finetune recipes/resnet50_cls.toml
@@ -21,9 +22,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --strict plugins/zoo-onnx/src
-	$(BIN)/mypy --strict plugins/zoo-serve/src
+	set -e; for plugin in $(PLUGINS); do $(BIN)/mypy --strict $$plugin/src; done
 	$(BIN)/lint-imports
+
+# zoo and every plugin, as what would be published.
+wheels: $(VENV)/.dev
+	set -e; for project in . $(PLUGINS); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project; done
 
 # The stamps depend on the pyproject.toml files alone: a second call installs nothing.
 $(VENV)/.runtime: pyproject.toml
@@ -32,9 +36,9 @@ $(VENV)/.runtime: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime $(wildcard plugins/*/pyproject.toml)
+$(VENV)/.dev: $(VENV)/.runtime $(addsuffix /pyproject.toml,$(PLUGINS))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
-		--editable 'plugins/zoo-onnx[test]' --editable 'plugins/zoo-serve[test]'
+		$(foreach plugin,$(PLUGINS),--editable '$(plugin)[test]')
 	touch $@
 
 clean:

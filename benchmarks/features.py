@@ -1,9 +1,9 @@
 """A frozen backbone, ten epochs: `zoo finetune` as a whole command against a bare PyTorch loop as a whole script.
 
-AMD EPYC, 2 cores; torch 2.14.1, timm 1.0.31; an environment with zoo alone (`--python`); medians of 3: 8.6 times as
-fast (19.3 s against 166.6 s). The machine is noisy, and this is near the bar: just before the last third of a second
-was saved it was 7.9 (19.5 s against 156.9 s). Of zoo's 19 s 4 are imports, 9 the one pass over the images, 1 the
-export. Where scipy is installed torchmetrics imports it, which takes a second more.
+AMD EPYC, 2 cores; torch 2.14.1, timm 1.0.31; an environment with zoo alone (`--python`); medians of 3: 8.4 times as
+fast (19.3 s against 162.3 s). The machine is noisy, and this is near the bar: 8.6 on another day, 7.7 with other work
+on the cores. Of zoo's 19 s 4 are imports, 9 the one pass over the images, 1 the export. Where scipy is installed
+torchmetrics imports it, which takes a second more.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -35,7 +36,9 @@ class Part:
     `build` is `"package.module:function"`, imported when the part is first built.
     `options` is a pydantic model derived from `Options`; every key of the recipe's table is checked against it.
     `summary` is one line for `zoo list`. `variants` optionally names a function that returns the names of what the
-    part can build (a backbone library's architectures); it may import heavy packages.
+    part can build (a backbone library's architectures); it may import heavy packages. `examples` optionally names a
+    function `examples(folder: Path)` that returns tables of options to try the part with, the smallest first; files
+    that they need it makes in `folder`. The conformance kit builds the part with them (`zoo.testing`).
     """
 
     kind: ClassVar[kinds.Kind]
@@ -45,6 +48,7 @@ class Part:
     options: type[Options] = NoOptions
     summary: str = ""
     variants: str = ""
+    examples: str = ""
 
     def __post_init__(self) -> None:
         if type(self) is Part:
@@ -53,7 +57,7 @@ class Part:
             raise ValueError(f"{self.name!r} is not a part name: letters, digits, '-', '_' and '.', a letter first")
         if not isinstance(self.options, type) or not issubclass(self.options, Options):
             raise TypeError(f"options of {self.name!r} must be a class derived from zoo.registry.Options")
-        for path in filter(None, (self.build, self.variants)):
+        for path in filter(None, (self.build, self.variants, self.examples)):
             _check_path(path)
 
     def builder(self) -> Callable[..., Any]:
@@ -63,6 +67,14 @@ class Part:
     def list_variants(self) -> list[str]:
         """Return the names of what this part can build, sorted; empty when it declares none."""
         return sorted(_import(self, self.variants)()) if self.variants else []
+
+    def list_examples(self, folder: Path) -> list[Options]:
+        """Return options to try the part with, the smallest first; what they read is made in `folder`.
+
+        Without `examples` the defaults. pydantic.ValidationError: they are not options of the part.
+        """
+        tables = _import(self, self.examples)(folder) if self.examples else [{}]
+        return [self.options.model_validate(table) for table in tables]
 
 
 def _check_path(path: str) -> None:

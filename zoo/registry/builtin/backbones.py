@@ -38,6 +38,7 @@ PARTS = (
     BackbonePart(
         "timm",
         build="zoo.backbones.timm:build",
+        examples="zoo.testing.examples:timm",
         options=TimmOptions,
         summary="any architecture of timm, by name",
         variants="zoo.backbones.timm:architectures",
@@ -45,6 +46,7 @@ PARTS = (
     BackbonePart(
         "torchvision",
         build="zoo.backbones.torchvision:build",
+        examples="zoo.testing.examples:torchvision",
         options=TorchvisionOptions,
         summary="any classification architecture of torchvision, by name",
         variants="zoo.backbones.torchvision:architectures",

@@ -58,6 +58,7 @@ PARTS = (
     DataPart(
         "imagefolder",
         build="zoo.data.imagefolder:build",
+        examples="zoo.testing.examples:imagefolder",
         options=ImageFolderOptions,
         summary="a folder of class folders",
     ),
@@ -67,10 +68,17 @@ PARTS = (
         options=NoOptions,
         summary="1,797 real handwritten digits (UCI), shipped inside",
     ),
-    DataPart("idx", build="zoo.data.idx:build", options=IdxOptions, summary="MNIST-format files, plain or .gz"),
+    DataPart(
+        "idx",
+        build="zoo.data.idx:build",
+        examples="zoo.testing.examples:idx",
+        options=IdxOptions,
+        summary="MNIST-format files, plain or .gz",
+    ),
     DataPart(
         "torchvision",
         build="zoo.data.torchvision:build",
+        examples="zoo.testing.examples:torchvision_data",
         options=TorchvisionDataOptions,
         summary="one of torchvision's data sets, by name",
     ),

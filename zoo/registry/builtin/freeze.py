@@ -102,7 +102,13 @@ class LoraOptions(Options):
 PARTS = (
     FreezePart("none", build="zoo.freeze.policies:none", options=NoOptions, summary="train everything"),
     FreezePart("head", build="zoo.freeze.policies:head", options=HeadOptions, summary="train the heads only"),
-    FreezePart("stages", build="zoo.freeze.policies:stages", options=StagesOptions, summary="freeze named stages"),
+    FreezePart(
+        "stages",
+        build="zoo.freeze.policies:stages",
+        examples="zoo.testing.examples:stages",
+        options=StagesOptions,
+        summary="freeze named stages",
+    ),
     FreezePart(
         "zero-lr",
         build="zoo.freeze.policies:zero_lr",
@@ -112,12 +118,14 @@ PARTS = (
     FreezePart(
         "patterns",
         build="zoo.freeze.policies:patterns",
+        examples="zoo.testing.examples:patterns",
         options=PatternsOptions,
         summary="a rate by globs of names, the first match wins",
     ),
     FreezePart(
         "discriminative",
         build="zoo.freeze.policies:discriminative",
+        examples="zoo.testing.examples:discriminative",
         options=DiscriminativeOptions,
         summary="a rate for each stage",
     ),

@@ -124,21 +124,53 @@ class RunOptions(Options):
 
 PARTS = (
     WeightsPart("none", build="zoo.weights.none:build", options=NoOptions, summary="a random start"),
-    WeightsPart("card", build="zoo.weights.card:build", options=CardOptions, summary="a card, weights/NAME.toml"),
-    WeightsPart("file", build="zoo.weights.file:build", options=FileOptions, summary="a checkpoint file"),
+    WeightsPart(
+        "card",
+        build="zoo.weights.card:build",
+        examples="zoo.testing.examples:card",
+        options=CardOptions,
+        summary="a card, weights/NAME.toml",
+    ),
+    WeightsPart(
+        "file",
+        build="zoo.weights.file:build",
+        examples="zoo.testing.examples:file",
+        options=FileOptions,
+        summary="a checkpoint file",
+    ),
     WeightsPart(
         "package",
         build="zoo.weights.package:build",
+        examples="zoo.testing.examples:package",
         options=PackageOptions,
         summary="a file inside an installed distribution",
     ),
-    WeightsPart("hub", build="zoo.weights.hub:build", options=HubOptions, summary="a file on the Hugging Face Hub"),
-    WeightsPart("url", build="zoo.weights.url:build", options=UrlOptions, summary="a file at a web address"),
+    WeightsPart(
+        "hub",
+        build="zoo.weights.hub:build",
+        examples="zoo.testing.examples:elsewhere",
+        options=HubOptions,
+        summary="a file on the Hugging Face Hub",
+    ),
+    WeightsPart(
+        "url",
+        build="zoo.weights.url:build",
+        examples="zoo.testing.examples:url",
+        options=UrlOptions,
+        summary="a file at a web address",
+    ),
     WeightsPart(
         "torchvision",
         build="zoo.weights.torchvision:build",
+        examples="zoo.testing.examples:elsewhere",
         options=TorchvisionWeightsOptions,
         summary="torchvision's own weights",
     ),
-    WeightsPart("run", build="zoo.weights.run:build", options=RunOptions, summary="a checkpoint of an earlier run"),
+    WeightsPart(
+        "run",
+        build="zoo.weights.run:build",
+        examples="zoo.testing.examples:run",
+        options=RunOptions,
+        summary="a checkpoint of an earlier run",
+    ),
 )
