@@ -15,8 +15,9 @@ from typing import Any
 from zoo.registry import kinds
 from zoo.registry.parts import Options, Part
 from zoo.registry.registry import Registry, load_registry
-from zoo.testing.cases import Case, cases_of, find_plugin, hold_to
+from zoo.testing.cases import AnyCase, Case, cases_of, find_plugin, hold_to
 from zoo.testing.kit import Check, ConformanceError, NotTriedError
+from zoo.testing.plugins import plugin_cases
 
 __all__ = [
     "Case",
@@ -37,13 +38,13 @@ __all__ = [
 Given = Options | Mapping[str, Any] | None
 
 
-def cases(plugin: str, registry: Registry | None = None) -> tuple[Case, ...]:
-    """Return every check of every part of an installed plugin, by its entry-point or distribution name.
+def cases(plugin: str, registry: Registry | None = None) -> tuple[AnyCase, ...]:
+    """Return every check of an installed plugin and of each of its parts, by its entry-point or distribution name.
 
-    PluginError: there is no such plugin, or it is broken.
+    PluginError: there is no such plugin.
     """
     found = find_plugin(registry or load_registry(), plugin)
-    return tuple(case for part in found.parts for case in cases_of(part))
+    return (*plugin_cases(found), *(case for part in found.parts for case in cases_of(part)))
 
 
 def check_backbone(part: Part, options: Given = None, *, slow: bool = True) -> None:

@@ -150,9 +150,11 @@ def run_unchanged(trial: Trial) -> None:
 @check("a run leaves one folder, and a process that embeds zoo goes on as it was")
 def leaves_nothing(trial: Trial) -> None:
     """Nothing written outside the run's folder, nothing printed, no thread and no setting left behind."""
-    _with(trial, "first")  # what is imported now is there already
-    here = trial.folder / "here"
-    here.mkdir()
+    here, before_it = trial.folder / "here", trial.folder / "before"
+    for folder in (here, before_it):
+        folder.mkdir()
+    with _inside(before_it):
+        _with(trial, "first")  # what is imported now is there already
     printed, before, threads = io.StringIO(), world(), set(threading.enumerate())
     with _inside(here), contextlib.redirect_stdout(printed):
         _with(trial, "second")

@@ -12,6 +12,7 @@ from zoo.registry.discovery import Plugin
 from zoo.registry.parts import Options, Part
 from zoo.registry.registry import Registry
 from zoo.testing.kit import Check, ConformanceError, NotTriedError, Trial
+from zoo.testing.plugins import PluginCase
 
 
 def checks_of(kind: kinds.Kind) -> tuple[Check, ...]:
@@ -38,6 +39,16 @@ class Case:
     part: Part
     check: Check
     options: Options | None = None
+
+    @property
+    def name(self) -> str:
+        """The check's name."""
+        return self.check.name
+
+    @property
+    def slow(self) -> bool:
+        """Whether it starts further processes."""
+        return self.check.slow
 
     def __str__(self) -> str:
         return f"{self.part.kind.name} {self.part.name}: {self.check.name}"
@@ -77,6 +88,10 @@ class Case:
         return ""
 
 
+AnyCase = Case | PluginCase
+"""What a plugin is held to: checks of itself, and of each of its parts."""
+
+
 def cases_of(part: Part, options: Options | None = None, *, slow: bool = True) -> tuple[Case, ...]:
     """Return a case for each check of a part; without `slow` those that start processes are left out."""
     return tuple(Case(part, check, options) for check in checks_of(part.kind) if slow or not check.slow)
@@ -106,6 +121,6 @@ def find_plugin(registry: Registry, name: str) -> Plugin:
     """Return the plugin of that entry-point or distribution name. PluginError: there is none."""
     for plugin in registry.plugins:
         if name in (plugin.owner.plugin, plugin.owner.distribution):
-            return plugin
+            return plugin.awaited()
     known = [plugin.owner.plugin for plugin in registry.plugins]
     raise PluginError(f"there is no plugin {name!r}", hint=nearest(name, known))
