@@ -89,6 +89,8 @@ def _loads(plugin: Plugin) -> str:
 
 
 def _imports(plugin: Plugin) -> str:
+    if plugin.state != "ok":
+        raise NotTriedError("it does not load")
     found = probe(plugin)
     faults = [
         f"{found.seconds:.2f} s" if found.seconds > SECONDS else "",
