@@ -38,7 +38,7 @@ from zoo.registry.contracts import DeviceSettings, InputSpec, Strategy
 from zoo.run.network import build_backbone, make_network
 from zoo.run.steps import freeze
 from zoo.train.checkpoint import Checkpoints
-from zoo.train.job import Job
+from zoo.train.job import About, Job
 from zoo.train.loop import Loop
 from zoo.train.optim import make_optimizer
 
@@ -111,6 +111,7 @@ def zoo_loop(data: InMemory, strategy: Strategy, folder: Path) -> Loop:
         "phases": phases,
         "keep": False,
         "average": None,
+        "about": About(chosen.to_table(), network.classes, preprocess.spec, lambda: network.model),
         "events": make_events({callback.part.name: callback.build(folder) for callback in chosen.callbacks}),
     }
     return Loop(Job(**job))

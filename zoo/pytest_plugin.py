@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from zoo.testing.cases import Case
+    from zoo.testing.cases import AnyCase
 
 FIXTURE = "zoo_case"
 MARK = "zoo_plugin"
@@ -31,18 +31,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(FIXTURE, [_parameter(case) for case in _cases(str(mark.args[0]))])
 
 
-def _cases(name: str) -> "list[Case]":
+def _cases(name: str) -> "list[AnyCase]":
     from zoo.registry import load_registry
     from zoo.testing import cases
 
     return list(cases(name, load_registry()))
 
 
-def _parameter(case: "Case") -> Any:
-    marks = [pytest.mark.slow] if case.check.slow else []
-    return pytest.param(
-        case, id=f"{case.part.kind.name}-{case.part.name}-{case.check.name.replace(' ', '_')}", marks=marks
-    )
+def _parameter(case: "AnyCase") -> Any:
+    marks = [pytest.mark.slow] if case.slow else []
+    return pytest.param(case, id=str(case).replace(": ", "-").replace(" ", "_"), marks=marks)
 
 
 @pytest.hookimpl(wrapper=True)

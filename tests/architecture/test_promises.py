@@ -67,7 +67,7 @@ def test_every_hook_is_of_a_kind():
 
 def test_every_event_is_documented():
     events = [event for name, event in vars(RunEvents).items() if not name.startswith("_")]
-    assert len(events) == 8
+    assert len(events) == 9
     assert all(event.__doc__ for event in events)
 
 

@@ -66,6 +66,18 @@ def test_a_wrapper_around_the_trunk_is_opened() -> None:
     )
 
 
+def test_a_wrapper_around_a_wrapper_is_opened_too() -> None:
+    """As transformers has it: `resnet.encoder.stages`."""
+    encoder = tree({"stages": nn.ModuleList([linear(5), linear(5)])})
+    wrapped = tree({"embedder": linear(2), "encoder": encoder})
+    assert find_stages(tree({"resnet": wrapped, "classifier": linear(1)})) == (
+        "resnet.embedder",
+        "resnet.encoder.stages.0",
+        "resnet.encoder.stages.1",
+        "classifier",
+    )
+
+
 def test_parameters_of_the_root_come_first() -> None:
     module = tree({"stem": linear(1)})
     module.register_parameter("cls_token", nn.Parameter(torch.zeros(1)))

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.bundle.made import formats, refusal, write
+from zoo import __version__
 from zoo.bundle import opened
 from zoo.bundle.folder import pack
 from zoo.errors import ZooError
@@ -235,7 +236,8 @@ def test_model_json_names_no_file_outside(folder, registry, name: str) -> None:
 def test_an_exporter_that_is_not_installed(folder, registry) -> None:
     edit(folder, artefacts=artefacts(folder, exporter="onnxx"))
     assert refusal(lambda: verify(folder, registry=registry)) == (
-        "there is no export 'onnxx'\n  mend:  one of: delta, hub, pt2, pth, safetensors, torchscript"
+        f"there is no export 'onnxx'\n  where: {folder}, of parts from zoo (zoo-finetune {__version__})\n"
+        "  mend:  one of: delta, hub, pt2, pth, safetensors, torchscript"
     )
 
 

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from torch import nn
+
+from zoo.registry.contracts import InputSpec
 from zoo.registry.events import Evaluated, RunStarted
 
 
@@ -19,6 +22,10 @@ def started(
         best_by=best_by,
         directions={"val/accuracy": "max", "val/loss": "min"},
         history=history,
+        recipe={"format": 1, "run": {"name": "tiny"}},
+        classes=("a", "b", "c"),
+        input=InputSpec(size=(32, 32)),
+        network=nn.Identity,
     )
 
 

@@ -43,6 +43,8 @@ def test_a_resolved_recipe_is_accepted(validator, read):
         "head=[]",
         "data.image_size=0",
         "format=2",
+        "plugins={requires=[]}",
+        "plugins.require=[1]",
     ],
 )
 def test_it_refuses_what_check_refuses(validator, setting):

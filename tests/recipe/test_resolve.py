@@ -57,8 +57,8 @@ dropout = 1.5
     assert "\n".join(map(str, refusal(read, text))) == (
         f"a recipe has no table or key 'colour'\n"
         f"  where: {small}:2, key colour\n"
-        f"  mend:  one of: backbone, callback, checkpoint, data, device, export, format, freeze, head, optim, run, "
-        f"schedule, … (13 in all)\n"
+        f"  mend:  one of: backbone, callback, checkpoint, data, device, export, format, freeze, head, optim, "
+        f"plugins, run, … (14 in all)\n"
         f"run.epochs = 0: input should be greater than or equal to 1\n"
         f"  where: {small}:6, key run.epochs\n"
         f"  mend:  Passes over the training images.\n"

@@ -1,3 +1,5 @@
+import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -114,12 +116,32 @@ def test_broken_plugins_cost_nobody_else():
     assert [part.name for part in found[-1].parts] == ["mine"]
 
 
-def test_ctrl_c_is_not_swallowed():
-    def interrupted():
-        raise KeyboardInterrupt
+WAITING = """\
+import time
+from zoo.registry import kinds, load_registry
+from zoo.registry.discovery import Candidate, Owner
+registry = load_registry(candidates=[Candidate(Owner("dist", "1.0", "p"), lambda: time.sleep(60))])
+print("ready", flush=True)
+registry.find(kinds.HEAD, "nobodys")
+"""
 
-    with pytest.raises(KeyboardInterrupt):
-        discover([candidate(interrupted)])
+
+def test_ctrl_c_ends_the_wait_for_a_slow_plugin():
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err.splitlines()[-1]) == (-signal.SIGINT, "KeyboardInterrupt")
+
+
+def test_a_plugin_that_raises_keyboardinterrupt_itself_is_broken():
+    def load():
+        raise KeyboardInterrupt("mine")
+
+    (plugin,) = discover([candidate(load)])
+    assert (plugin.state, plugin.reason) == ("broken", "KeyboardInterrupt: mine")
 
 
 @pytest.mark.parametrize("name", ["p", "dist"])

@@ -35,7 +35,7 @@ from zoo.registry.contracts import (
 from zoo.registry.parts import NoOptions
 from zoo.shards import is_sharded
 from zoo.train.checkpoint import Checkpoints
-from zoo.train.job import Job
+from zoo.train.job import About, Job
 from zoo.train.loop import Loop
 from zoo.train.model import Model
 from zoo.train.optim import make_optimizer
@@ -158,6 +158,7 @@ def make_job(
         phases=phases,
         keep=can_keep(data_table),
         events=make_events(callbacks or {}),
+        about=About({"format": 1, "run": run_table.model_dump(mode="json")}, ("a", "b", "c"), SPEC, nn.Identity),
         facts={"classes": ["a", "b", "c"]},
     )
 

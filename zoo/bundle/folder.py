@@ -16,11 +16,13 @@ from torch import Tensor
 
 from zoo.bundle.golden import Golden, read_golden
 from zoo.bundle.manifest import FILE, Artefact, Manifest, check_chain, read_manifest
-from zoo.errors import Problem, ZooError
+from zoo.errors import PluginError, Problem, ZooError
 from zoo.files import sha256
 from zoo.meta import on_meta
 from zoo.registry import Registry, kinds
 from zoo.registry.contracts import Backbone, Described, Exporter
+from zoo.registry.owner import read_owners
+from zoo.registry.parts import Part
 
 RECIPE = "recipe.toml"
 LEDGER = "load.json"
@@ -29,7 +31,10 @@ WHOLE = "model.safetensors"
 LARGEST_ZIP = 1 << 36
 """Bytes that a zipped bundle may unpack to: 64 GiB."""
 
-SPOILT_ZIP = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError, struct.error)
+SPOILT_ZIP = (
+    *(zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, IndexError),
+    *(zlib.error, lzma.LZMAError, struct.error),
+)
 """What `zipfile` raises on a damaged zip; RuntimeError on an encrypted one or one that is packed in unknown ways."""
 NO_BUNDLE = "give the folder or zip of `zoo export`"
 
@@ -56,17 +61,26 @@ class Bundle:
     def described(self, base: Base | None = None) -> Described:
         """Return what exporters are told. ZooError: the backbone's part is not installed, or refuses its options."""
         part, manifest = self.manifest.backbone, self.manifest
-        found = self.registry.find(kinds.BACKBONE, part.use).part
+        found = self._find(kinds.BACKBONE, part.use)
         with on_meta(), _options_of(f"the backbone {part.use!r}"):
             backbone: Backbone = found.builder()(found.options(**part.options), manifest.spec.size)
         return Described(native=backbone.native, input=manifest.spec, classes=tuple(manifest.classes), base=base)
 
     def exporter(self, artefact: Artefact) -> Exporter:
         """Return who wrote an artefact and can read it. ZooError: the part is not installed, or another version."""
-        part = self.registry.find(kinds.EXPORT, artefact.exporter).part
+        part = self._find(kinds.EXPORT, artefact.exporter)
         with _options_of(f"the exporter {artefact.exporter!r}"):
             exporter: Exporter = part.builder()(part.options(**artefact.options))
         return exporter
+
+    def _find(self, kind: kinds.Kind, name: str) -> Part:
+        """Return a part. PluginError: it is not installed; says what the bundle's parts came from."""
+        try:
+            return self.registry.find(kind, name).part
+        except PluginError as error:
+            origin = "".join(link.origin for link in self.manifest.lineage if link.what == "parts")
+            where = f"{self.path}, of parts from {origin}"
+            raise PluginError(error.problems[0].what, where, error.problems[0].hint) from None
 
     def open(self, artefact: Artefact, base: Base | None = None) -> Callable[[Tensor], Tensor]:
         """Return an artefact as a function from what it takes to logits.
@@ -133,7 +147,7 @@ def opened(path: Path, registry: Registry) -> Iterator[Bundle]:
     except OSError as error:  # a name too long, no permission
         raise ZooError(f"{str(path)!r} cannot be read: {error.strerror}", hint=NO_BUNDLE) from error
     if is_folder:
-        yield Bundle(path, read_manifest(path), registry)
+        yield Bundle(path, read_manifest(path), registry.remembering(read_owners(path.parent)))
         return
     if not is_there:
         raise ZooError(f"there is no {str(path)!r}", hint="`zoo export RUN` makes a bundle, in RUN/export")

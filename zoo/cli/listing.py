@@ -29,6 +29,9 @@ def list_parts(
     if kind is not None and kind not in kinds.BY_NAME:
         raise ZooError(f"there is no kind of part {kind!r}", hint=nearest(kind, kinds.BY_NAME))
     registry = state.registry()
+    for plugin in registry.plugins:
+        if plugin.state == "slow":
+            typer.echo(f"not listed: {plugin.owner} is slow (see `zoo plugins`)", err=True)
     chosen = [kind] if kind else list(kinds.BY_NAME)
     if kind and pattern and "/" in pattern:
         names = _variants(registry, kind, pattern)

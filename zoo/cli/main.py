@@ -24,7 +24,7 @@ from zoo.cli import (
     weights,
 )
 from zoo.cli.say import say_error
-from zoo.cli.state import State
+from zoo.cli.state import PLUGIN_HELP, State
 from zoo.cli.verbs import Verbs
 from zoo.errors import EXIT_INTERRUPTED, ZooError
 from zoo.memory import settle
@@ -43,7 +43,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("list")(listing.list_parts)
 app.command("devices")(devices.devices)
-app.command("plugins")(plugins.plugins)
+app.add_typer(plugins.app, name="plugins")
 app.command("schema")(schema.schema)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
@@ -67,7 +67,7 @@ def _options(
     plugin: Annotated[
         list[str] | None,
         typer.Option(  # eager, so that `-p no:NAME --help` leaves the plugin's verbs out
-            "-p", metavar="no:NAME", is_eager=True, help="Leave a plugin out, by its name or its distribution's."
+            "-p", "--plugin", metavar="no:NAME|FILE.py", is_eager=True, help=PLUGIN_HELP
         ),
     ] = None,
     version: Annotated[

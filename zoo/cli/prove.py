@@ -9,10 +9,12 @@ import typer
 
 from zoo.cli.finetune import SetOption
 from zoo.cli.say import JsonOption, say_json, say_line
+from zoo.cli.state import State
 from zoo.errors import RunError
 
 
 def prove(
+    context: typer.Context,
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML recipe.")],
     settings: SetOption = None,
     kills: Annotated[int, typer.Option(min=1, help="How many times the run is killed.")] = 5,
@@ -26,9 +28,10 @@ def prove(
     """
     from zoo.run.prove import prove as prove_recipe
 
+    state: State = context.obj
     folder = out or Path(mkdtemp(prefix="zoo-prove-"))
     tell = (lambda label, text: None) if as_json else say_line
-    proof = prove_recipe(recipe, folder, kills, settings or [], seed, tell)
+    proof = prove_recipe(recipe, folder, kills, settings or [], seed, tell, state.registry())
     if as_json:
         say_json(asdict(proof))
     if proof.different:

@@ -9,23 +9,33 @@ from zoo.errors import ZooError
 if TYPE_CHECKING:
     from zoo.registry import Registry
 
+PLUGIN_HELP = "no:NAME leaves a plugin out, by its name or its distribution's; FILE.py takes the parts of a file."
+
 
 @dataclass(frozen=True)
 class State:
-    """The plugins left out; the registry without them is made when a verb first asks."""
+    """The plugins left out, and files that are plugins; the registry is made when a verb first asks."""
 
     blocked: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Sequence[str]) -> "State":
-        """Return the state for `-p no:NAME` settings. ZooError: one is not of that form."""
+        """Return the state for `-p no:NAME` and `-p FILE.py` settings. ZooError: one is of neither form."""
+        files = [setting for setting in settings if setting.endswith(".py")]
         for setting in settings:
-            if not setting.startswith("no:") or len(setting) == len("no:"):
-                raise ZooError(f"-p {setting} is not understood", hint="-p no:NAME leaves out the plugin NAME")
-        return cls(tuple(setting.removeprefix("no:") for setting in settings))
+            if setting not in files and (not setting.startswith("no:") or len(setting) == len("no:")):
+                hint = "-p no:NAME leaves out the plugin NAME, -p FILE.py takes the parts of a file"
+                raise ZooError(f"-p {setting} is not understood", hint=hint)
+        return cls(tuple(s.removeprefix("no:") for s in settings if s not in files), tuple(files))
+
+    def having(self, settings: Sequence[str]) -> "State":
+        """Return the state with further settings. ZooError: see `of`."""
+        more = State.of(settings)
+        return State((*self.blocked, *more.blocked), (*self.files, *more.files))
 
     def registry(self) -> "Registry":
-        """Return the registry of what is installed, without the blocked plugins."""
+        """Return the registry of what is installed and of the files, without the blocked plugins."""
         from zoo.registry import load_registry
 
-        return load_registry(self.blocked)
+        return load_registry(self.blocked, files=self.files)

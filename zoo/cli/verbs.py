@@ -10,17 +10,22 @@ It is imported when its verb is called, and at no other time.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from zoo.cli.state import State
+from zoo.cli.state import PLUGIN_HELP, State
 from zoo.errors import PluginError
-from zoo.installed import named
+from zoo.installed import ONLY, is_among, only, scan
 
 GROUP = "zoo.commands"
+PARTS = "zoo"
+"""The group in which distributions name plugins."""
+FIRST = ("finetune", "check", "plan", "list", "devices", "plugins")
+"""The verbs that stand first: typer puts groups last."""
 TO_BE_HAD = {"serve": "zoo-serve"}
 """Verbs of plugins that are zoo's own, and the distributions that have them."""
 
@@ -33,6 +38,8 @@ class Verb:
     distribution: str
     version: str
     load: Callable[[], Any]
+    plugins: tuple[str, ...] = ()
+    """The plugins that its distribution has beside it, found where `ZOO_PLUGINS` may name them."""
 
     @property
     def owner(self) -> str:
@@ -40,31 +47,55 @@ class Verb:
         return f"{self.distribution} {self.version}"
 
     def blocked_by(self, blocked: Sequence[str]) -> str:
-        """Return the name, out of those to be left out, that leaves this one out; "" when none does."""
-        return next((name for name in blocked if name in (self.name, self.distribution)), "")
+        """Return the option or setting that leaves this one out, out of those to be left out; "" when none does."""
+        names = [name for name in blocked if is_among((name,), self.name, self.distribution)]
+        if names:
+            return f"-p no:{names[0]}"
+        chosen = only()
+        if chosen is None or any(is_among(chosen, name, self.distribution) for name in (self.name, *self.plugins)):
+            return ""
+        return f"{ONLY}={','.join(chosen)}"
 
 
 def offered() -> dict[str, tuple[Verb, ...]]:
     """Return the installed distributions' verbs by name, ordered by it."""
-    verbs = [Verb(one.point.name, one.distribution, one.version, one.point.load) for one in named(GROUP)]
+    found = scan((GROUP,) if only() is None else (GROUP, PARTS))
+    plugins = [(one.distribution, one.point.name) for one in found if one.point.group == PARTS]
+    verbs = [
+        Verb(one.point.name, one.distribution, one.version, one.point.load, _names(plugins, one.distribution))
+        for one in found
+        if one.point.group == GROUP
+    ]
     names = sorted({verb.name for verb in verbs})
     return {name: tuple(verb for verb in verbs if verb.name == name) for name in names}
+
+
+def _names(plugins: Sequence[tuple[str, str]], distribution: str) -> tuple[str, ...]:
+    return tuple(name for owner, name in plugins if owner == distribution)
 
 
 class Verbs(TyperGroup):
     """The command's own verbs in the order in which a newcomer needs them, then those of other distributions."""
 
+    @cached_property
+    def offered(self) -> dict[str, tuple[Verb, ...]]:
+        """The verbs of other distributions, found when they are first asked for."""
+        return offered()
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names; nothing is imported."""
-        added = [name for name, verbs in offered().items() if name not in self.commands and _left(verbs, _blocked(ctx))]
-        return [*self.commands, *added]
+        added = [
+            name for name, verbs in self.offered.items() if name not in self.commands and _left(verbs, _blocked(ctx))
+        ]
+        return [*sorted(self.commands, key=_place), *added]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a verb: zoo's own, or one that stands for another distribution's in a list. None: there is none."""
         own = super().get_command(ctx, cmd_name)
         if own is not None:
+            _take_plugins(own)
             return own
-        verbs = _left(offered().get(cmd_name, ()), _blocked(ctx))
+        verbs = _left(self.offered.get(cmd_name, ()), _blocked(ctx))
         owners = " and ".join(verb.owner for verb in verbs)
         return TyperCommand(cmd_name, help=f"From {owners}.", rich_markup_mode=None) if verbs else None
 
@@ -73,7 +104,7 @@ class Verbs(TyperGroup):
         name = args[0]
         if name in self.commands:
             return super().resolve_command(ctx, args)
-        verbs = offered().get(name, ())
+        verbs = self.offered.get(name, ())
         left = _left(verbs, _blocked(ctx))
         if not left:
             self._refuse(ctx, name, verbs)
@@ -84,9 +115,47 @@ class Verbs(TyperGroup):
         """Say more than that there is no such verb, where more is known."""
         if verbs:
             out = verbs[0].blocked_by(_blocked(ctx))
-            raise PluginError(f"the verb {name!r} of {verbs[0].owner} is left out", hint=f"leave away -p no:{out}")
+            raise PluginError(f"the verb {name!r} of {verbs[0].owner} is left out", hint=f"leave away {out}")
         if name in TO_BE_HAD and not ctx.resilient_parsing:
             ctx.fail(f"No such command {name!r}. It is a plugin's: pip install {TO_BE_HAD[name]}")
+
+
+def _place(name: str) -> int:
+    return FIRST.index(name) if name in FIRST else len(FIRST)
+
+
+def _take_plugins(command: Any) -> None:
+    """Let a verb of zoo's, and the verbs below it, take `-p` as well: it reads best at the end of a command."""
+    for below in getattr(command, "commands", {}).values():
+        _take_plugins(below)
+    if not any("--plugin" in option.opts for option in command.params):
+        command.params.append(_plugin_option())
+
+
+def _plugin_option() -> Any:
+    """Return `-p` as typer makes it of an annotation: its classes take other arguments in every version."""
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def _verb(
+        more_plugins: Annotated[  # a name that no verb's own parameter has
+            list[str] | None,
+            typer.Option(
+                *("-p", "--plugin"),
+                metavar="no:NAME|FILE.py",
+                help=PLUGIN_HELP,
+                callback=_add_plugins,
+                expose_value=False,
+            ),
+        ] = None,
+    ) -> None: ...
+
+    return next(option for option in get_command(app).params if "--plugin" in option.opts)
+
+
+def _add_plugins(context: typer.Context, settings: list[str] | None) -> None:
+    if settings:
+        context.obj = context.obj.having(settings)
 
 
 def _blocked(ctx: Any) -> tuple[str, ...]:

@@ -151,6 +151,7 @@ class ValBatches(_Batches):
     def __init__(
         self, split: Split, spec: InputSpec, table: DataTable, *, batch_size: int, share: Share = ALONE
     ) -> None:
+        self.split = split
         self._keys = [(0, index) for index in range(len(split))]
         self._batch_size = batch_size
         self._share = share

@@ -63,7 +63,11 @@ def loaded(model: Described, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def native_code(model: Described, *, imports: str, load: str) -> str:
-    """Return Python that builds the library's own model and loads it; `load` is the state dict's expression."""
+    """Return Python that builds the library's own model and loads it; `load` is the state dict's expression.
+
+    A model that gives more than logits gets a hook that takes them out, so that `network` is a function to logits.
+    """
+    taken = model.native.logits
     lines = [
         f"import {model.native.library}",
         imports,
@@ -71,4 +75,6 @@ def native_code(model: Described, *, imports: str, load: str) -> str:
         f"network = {model.native.call(len(model.classes))}",
         f"network.load_state_dict({load}, strict=True)",
     ]
+    if taken:
+        lines.append(f"network.register_forward_hook(lambda network, images, output: output.{taken})")
     return "\n".join([*lines, "network.eval()"])

@@ -8,7 +8,7 @@ import tomli_w
 
 from zoo.recipe import schema
 from zoo.registry import kinds
-from zoo.registry.discovery import Owner
+from zoo.registry.owner import Owner
 from zoo.registry.parts import Direction, HeadPart, Options, Part
 
 CommonT = TypeVar("CommonT", bound=schema.Table)
@@ -49,6 +49,7 @@ class Recipe:
     checkpoint: schema.CheckpointTable
     exports: tuple[Chosen[schema.ExportTable], ...]
     callbacks: tuple[Chosen[schema.NoKeys], ...]
+    plugins: schema.PluginsTable
     path: Path | None = None
 
     def chosen(self) -> tuple[Chosen[Any], ...]:
@@ -83,6 +84,7 @@ class Recipe:
             "schedule": _plain(self.schedule),
             kinds.DEVICE.name: self.device.table(),
             "checkpoint": _plain(self.checkpoint),
+            "plugins": _plain(self.plugins),
             kinds.EXPORT.name: [export.table() for export in self.exports],
             kinds.CALLBACK.name: [callback.table() for callback in self.callbacks],
         }

@@ -13,6 +13,7 @@ from zoo.recipe import schema
 from zoo.recipe.read import Document, read_recipe
 from zoo.recipe.recipe import Chosen, Recipe
 from zoo.registry import kinds
+from zoo.registry.owner import read_owners
 from zoo.registry.parts import Options
 from zoo.registry.registry import Registry, load_registry
 
@@ -32,7 +33,8 @@ def load_recipe(path: str | Path, registry: Registry | None = None, sets: Iterab
     `registry` is that of all installed plugins when None. RecipeError holds every problem found, each with its key and
     line.
     """
-    return resolve(read_recipe(Path(path), sets), registry or load_registry())
+    registry = (registry or load_registry()).remembering(read_owners(Path(path).parent))
+    return resolve(read_recipe(Path(path), sets), registry)
 
 
 def resolve(document: Document, registry: Registry) -> Recipe:
@@ -65,6 +67,8 @@ class _Resolver:
             callbacks=self._many(kinds.CALLBACK, self._callbacks()),
             path=self.document.path,
         )
+        if recipe.plugins and recipe.plugins.require:
+            self._check_requirements(recipe.plugins.require)
         if recipe.run and recipe.heads and all(head and head.common for head in recipe.heads):
             self._check_best_by(recipe)
         if recipe.data and recipe.data.common:
@@ -182,6 +186,17 @@ class _Resolver:
             what = f"{kind.name} {table.get('use', kind.default)!r} has options named like keys of every [{kind.name}]"
             self._refuse(f"{what}: {', '.join(hidden)}", key, "its author must rename them")
         return self._validate(shared, common, key, known), self._validate(model, own, key, known)
+
+    def _check_requirements(self, require: Sequence[str]) -> None:
+        """What is not met comes first: it is why parts are missing."""
+        from zoo.recipe.requirements import unmet
+
+        found = [(f"plugins.require.{index}", text, *unmet(text)) for index, text in enumerate(require)]
+        self.problems[:0] = [
+            Problem(f"{key} = {text!r}: {what}", self.document.where(key), mend)
+            for key, text, what, mend in found
+            if what
+        ]
 
     def _check_targets(self, recipe: Recipe) -> None:
         known = ["class", *recipe.data.common.targets]

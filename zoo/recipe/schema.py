@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 FORMAT = 1
 
@@ -128,6 +128,20 @@ class CheckpointTable(Table):
     """"epoch", a number of optimiser steps, or minutes ("10m"). An epoch's end is always saved."""
     keep: int = Field(2, ge=1)
     """The newest ones that stay; the best one always does."""
+
+
+def _requirement(text: str) -> str:
+    from zoo.recipe.requirements import parse
+
+    parse(text)
+    return text
+
+
+class PluginsTable(Table):
+    """`[plugins]`: what must be installed for the recipe to mean what it meant."""
+
+    require: list[Annotated[str, AfterValidator(_requirement)]] = []
+    """Distributions with versions, as pip takes them: ["zoo-timm>=1.2"]. They are checked before anything runs."""
 
 
 # The keys that every part of a kind takes. They stand in the part's own table, beside the part's options.
@@ -255,4 +269,5 @@ FIXED: dict[str, Any] = {
     "optim": OptimTable,
     "schedule": Schedule,
     "checkpoint": CheckpointTable,
+    "plugins": PluginsTable,
 }

@@ -1,7 +1,8 @@
 """Plugins and the parts they offer. Light: importing this never imports torch."""
 
-from zoo.registry.discovery import Candidate, OwnedPart, Owner, Plugin
+from zoo.registry.discovery import Candidate, OwnedPart, Plugin
 from zoo.registry.hookspecs import hookimpl
+from zoo.registry.owner import Owner
 from zoo.registry.parts import (
     BackbonePart,
     CallbackPart,

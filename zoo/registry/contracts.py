@@ -3,6 +3,7 @@
 Shapes: B images, C channels, H × W pixels, K classes. Pixel sizes are (height, width).
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -58,8 +59,10 @@ class Native:
     """How the backbone's own library spells the whole classifier, for loading and for export.
 
     `classifier` is the state-dict prefix of its final linear layer ("fc"), or None when the architecture does not end
-    in one linear layer on pooled features. `build(classes)` makes the library's own model; `code` is the Python for
-    it, with `classes` for their number; `arguments` are what it is told beside that number ("img_size").
+    in one linear layer on pooled features. `build(classes)` makes the library's own model, images to logits (B, K);
+    `code` is the Python for it, with `=classes` for their number; `arguments` are what it is told beside that number
+    ("img_size"). `logits` names the attribute of what the model of `code` gives that holds the logits; None where it
+    gives them itself.
     """
 
     library: str
@@ -68,6 +71,7 @@ class Native:
     build: "Callable[[int], nn.Module]"
     code: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    logits: str | None = None
 
     @property
     def identity(self) -> str:
@@ -76,7 +80,7 @@ class Native:
 
     def call(self, classes: int) -> str:
         """Return the library's call for so many classes."""
-        return self.code.replace("num_classes=classes", f"num_classes={classes}")
+        return re.sub(r"=classes\b", f"={classes}", self.code)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class PartHooks:
 
     @hookspec
     def zoo_callbacks(self) -> Iterable[CallbackPart]:  # type: ignore[empty-body]
-        """Offer observers of a run.
+        """Offer observers of a run. Files of a callback's own go into `folder / NAME`, its part's name.
 
         @zoo.hookimpl
         def zoo_callbacks():
@@ -149,6 +149,10 @@ class RunEvents:
     @hookspec
     def evaluated(self, event: events.Evaluated) -> None:
         """The validation split was measured."""
+
+    @hookspec
+    def mistakes_found(self, event: events.MistakesFound) -> None:
+        """The same validation's worst mistakes, after `evaluated`. Looked for only where a callback has this."""
 
     @hookspec
     def checkpoint_saved(self, event: events.CheckpointSaved) -> None:

@@ -23,6 +23,7 @@ from zoo.run.folder import (
 from zoo.run.launching import Result, launch, needs_launch, others_named
 from zoo.run.logs import run_log
 from zoo.run.network import input_spec
+from zoo.run.origins import tell_changes
 from zoo.run.resume import go_on, keep_to
 from zoo.train.optim import make_optimizer
 
@@ -51,7 +52,7 @@ def finetune(
     registry = registry or load_registry()
     if needs_launch(recipe):
         check_folder(out, resume=resume, overwrite=overwrite)
-        return launch(recipe, out, registry.blocked, resume, overwrite, tuple(changes), aloud)
+        return launch(recipe, out, registry, resume, overwrite, tuple(changes), aloud)
     with ExitStack() as held:
         strategy = steps.place(recipe)
         held.enter_context(others_named(strategy))
@@ -75,6 +76,8 @@ def _finetune(
         resume, overwrite = strategy.gather(found)[0]
         if resume and out:
             recipe = keep_to(recipe, existing_folder(out), registry, changes)
+        elif recipe.path:
+            tell_changes(recipe, RunFolder(recipe.path.parent))
         with steps.main_first(strategy):
             backbone, file = steps.fetch(recipe)
         spec = input_spec(recipe, backbone, file)

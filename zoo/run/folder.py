@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import tomli
+
 from zoo.errors import RunError
-from zoo.files import write_text
+from zoo.files import write_file, write_text
+from zoo.registry.owner import COPIES, Owner
 from zoo.run.lock import NAME as LOCK
 from zoo.run.lock import cannot_write, check_free, locked
 
@@ -29,8 +33,9 @@ PARTS = (
     "checkpoints",
     "export",
     "log.txt",
+    COPIES,
 )
-"""What a run writes. `--overwrite` removes these and nothing else."""
+"""What a run writes. `--overwrite` removes these, what callbacks keep under their own names, and nothing else."""
 
 LAUNCH = "TORCHELASTIC_RUN_ID"
 """The environment variable by which torch's launcher names what it launched, also after it has replaced a process."""
@@ -80,6 +85,16 @@ class RunFolder:
         """Write `lines` into the file `name`. RunError: it cannot be written (disk full)."""
         self._write(name, "".join(f"{line}\n" for line in lines))
 
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write `data` into the file `name`, in a folder of the run's. RunError: it cannot be written (disk full)."""
+        path = self.path / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with write_file(path) as draft:
+                draft.write_bytes(data)
+        except OSError as error:
+            raise cannot_write(self.path, name, error) from error
+
     def _write(self, name: str, text: str) -> None:
         try:
             write_text(self.path / name, text)
@@ -117,9 +132,22 @@ def open_folder(out: Path | None, name: str, *, resume: bool = False, overwrite:
     path = _new_folder(Path("runs"), name) if out is None else out
     _mkdir(path)
     with locked(path):
-        for entry in [*_drafts(path), *([path / name for name in PARTS] if overwrite else [])]:
+        for entry in [*_drafts(path), *([path / name for name in _parts(path)] if overwrite else [])]:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
         yield RunFolder(path)
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    """Return what is a run's in its folder: `PARTS`, and what a callback of its recipe keeps under its part's name.
+
+    No part has `..` or a path for a name, whatever the file says.
+    """
+    try:
+        found = tomli.loads((path / "recipe.toml").read_text(encoding="utf-8")).get("callback", [])
+        names = [str(table["use"]) for table in found]
+    except (OSError, ValueError, LookupError, TypeError):  # no recipe, or one that somebody has spoilt
+        names = []
+    return (*PARTS, *(name for name in names if re.fullmatch(r"[A-Za-z][\w.-]*", name)))
 
 
 def is_stub(path: Path) -> bool:
@@ -148,7 +176,7 @@ def new_folder_for(name: str) -> Path:
 
 def _drafts(path: Path) -> list[Path]:
     """What a killed process had not finished writing: in `path` only names as `mkstemp` makes them are zoo's."""
-    inside = [path / "checkpoints", path / "export"]
+    inside = [path / "checkpoints", path / "export", path / COPIES]
     return [found for name in PARTS for found in path.glob(f".{name}.????????")] + [
         found for folder in inside for found in folder.glob(".*")
     ]
@@ -198,7 +226,8 @@ def _check_entries(path: Path, overwrite: bool) -> None:
     if not path.is_dir():
         raise RunError(f"{str(path)!r} is a file", hint="choose another folder with --out")
     present = sorted(entry.name for entry in {*path.iterdir()} - {path / LOCK, *_drafts(path)})
-    foreign = [name for name in present if name not in PARTS]
+    parts = _parts(path)
+    foreign = [name for name in present if name not in parts]
     if foreign:
         what = f"{str(path)!r} holds what is not a run's: {', '.join(foreign[:5])}"
         raise RunError(what, hint="choose another folder with --out")
@@ -207,15 +236,21 @@ def _check_entries(path: Path, overwrite: bool) -> None:
         raise RunError(f"{str(path)!r} holds a run already", hint=hint)
 
 
-def environment(owners: Mapping[str, str], device: str) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Return the versions that a run records."""
+    return {name: found for name in RECORDED if (found := _version(name))}
+
+
+def environment(owners: Mapping[str, Owner], device: str) -> dict[str, Any]:
     """Return what a run records of where it ran. `owners` is {part: who offers it}, `device` the device in words."""
     return {
-        "versions": {name: found for name in RECORDED if (found := _version(name))},
+        "versions": versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": {"name": platform.processor() or platform.machine(), "count": os.cpu_count()},
         "device": device,
-        "parts": dict(owners),
+        "parts": {part: str(owner) for part, owner in owners.items()},
+        "owners": {part: owner.as_dict() for part, owner in owners.items()},
         "git": _git_revision(),
         "command": sys.argv,
         "launch": os.environ.get(LAUNCH),

@@ -21,8 +21,10 @@ from typing import Any
 from zoo.errors import DeviceError, Problem, RunError, ZooError
 from zoo.memory import preload, start_method
 from zoo.recipe import Recipe
+from zoo.registry import Registry
 from zoo.registry.contracts import Strategy
 from zoo.registry.events import ArtefactWritten, RunEnded
+from zoo.registry.local import LocalFile
 from zoo.registry.parts import DevicePart
 from zoo.run.folder import new_folder_for
 from zoo.run.logs import tell
@@ -66,6 +68,7 @@ class _Order:
     recipe: Recipe
     out: Path
     blocked: tuple[str, ...]
+    files: tuple[LocalFile, ...]
     resume: bool
     overwrite: bool
     changes: tuple[str, ...]
@@ -104,7 +107,7 @@ def settings(recipe: Recipe) -> Any:
 def launch(
     recipe: Recipe,
     out: Path | None,
-    blocked: tuple[str, ...],
+    registry: Registry,
     resume: bool,
     overwrite: bool,
     changes: tuple[str, ...],
@@ -119,7 +122,7 @@ def launch(
 
     options, count = recipe.device.options, count_processes(settings(recipe))
     folder = out or new_folder_for(recipe.run.name)
-    order = _Order(recipe, folder, blocked, resume, overwrite, changes, aloud)
+    order = _Order(recipe, folder, registry.blocked, registry.files, resume, overwrite, changes, aloud)
     restarts, patience = getattr(options, "restarts", 0), getattr(options, "timeout", 600)
     with aloud():
         result: Result | None = run_processes(partial(_finetune, order), count, restarts, patience)
@@ -225,7 +228,7 @@ def _finetune(order: _Order) -> Result:
     return finetune(
         order.recipe,
         order.out,
-        registry=load_registry(order.blocked),
+        registry=load_registry(order.blocked, files=order.files),
         resume=order.resume,
         overwrite=order.overwrite,
         changes=order.changes,

@@ -1,11 +1,12 @@
 """Build the network of a recipe: its backbone, its heads, and what they are called natively."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.data.targets import NamedTarget, named_targets
 from zoo.freeze.layout import make_layout
@@ -13,6 +14,7 @@ from zoo.recipe import Recipe
 from zoo.registry.contracts import Adapter, Backbone, Exportable, InputSpec, Layout, TargetSpec, WeightsFile
 from zoo.registry.parts import FreezePart
 from zoo.seeds import derive
+from zoo.shards import is_sharded
 from zoo.train.model import BACKBONE, Model, native_names, native_state
 from zoo.weights.target import Target
 
@@ -104,6 +106,24 @@ def make_network(recipe: Recipe, backbone: Backbone, classes: tuple[str, ...]) -
     weights = {head.common.name: head.common.weight for head in recipe.heads}
     groups = {name: target.of for name, target in targets.items() if target.of is not None}
     return Network(Model(backbone, heads, weights, groups), backbone, classes, targets)
+
+
+def alone(recipe: Recipe, network: Network, spec: InputSpec) -> nn.Module:
+    """Return a network of its own on the CPU, in eval mode: normalised images (B, 3, H, W) to logits (B, K).
+
+    The logits are the first head's. It is built anew, for a deep copy of a parametrised module shares its class, and
+    has the model's weights of now, adapters folded in; what is sharded cannot be had by one process, so first values
+    stand in its place. The random state is left as it was.
+    """
+    built = make_network(recipe, build_backbone(recipe, spec.size), network.data_classes)
+    adapter = attach_adapter(recipe, built)
+    state = network.model.state_dict()
+    if not any(map(is_sharded, state.values())):
+        built.model.load_state_dict(state)
+    if adapter is not None:
+        adapter.merge(built.model)
+    head = next(iter(built.model.heads.values()))
+    return nn.Sequential(OrderedDict(backbone=built.model.backbone, head=head)).eval()
 
 
 def attach_adapter(recipe: Recipe, network: Network) -> Adapter | None:

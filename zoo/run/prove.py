@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,7 +19,8 @@ from pathlib import Path
 from zoo.errors import RunError, ZooError
 from zoo.files import sha256
 from zoo.recipe import load_recipe
-from zoo.registry import load_registry
+from zoo.registry import Registry, load_registry
+from zoo.registry.local import LocalFile
 from zoo.run.folder import RunFolder
 from zoo.run.launching import needs_launch
 from zoo.run.lock import NAME as LOCK
@@ -53,6 +55,7 @@ def prove(
     settings: Sequence[str] = (),
     seed: int = 0,
     tell: Callable[[str, str], None] = lambda label, text: None,
+    registry: Registry | None = None,
 ) -> Proof:
     """Run `recipe` whole below `folder`, then killed `kills` times and resumed, over as many runs as that takes.
 
@@ -63,9 +66,11 @@ def prove(
         raise RunError(f"{str(folder)!r} is not empty", hint="choose another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     whole = RunFolder(folder / "whole")
-    registry = load_registry()
-    start = _start_command if needs_launch(load_recipe(recipe, registry, list(settings))) else _start
-    if start is _start:
+    registry = registry or load_registry()
+    start: _Start = partial(_start, registry)
+    if needs_launch(load_recipe(recipe, registry, list(settings))):
+        start = partial(_start_command, registry)
+    else:
         _warm()
     started = time.monotonic()
     _finish(start(recipe, whole.path, settings), whole.path)
@@ -184,23 +189,28 @@ _Running = BaseProcess | _Command
 _Start = Callable[[Path, Path, Sequence[str]], _Running]
 
 
-def _start_command(recipe: Path, out: Path, settings: Sequence[str]) -> _Command:
+def _start_command(registry: Registry, recipe: Path, out: Path, settings: Sequence[str]) -> _Command:
     """Start or resume a run of several processes."""
     words = [word for setting in settings for word in ("--set", setting)]
     resume = ["--resume"] if (out / LOCK).exists() else []
-    command = [sys.executable, "-m", "zoo", "finetune", str(recipe), "--out", str(out), *resume, *words]
+    chosen = [f"no:{name}" for name in registry.blocked] + [str(file.path) for file in registry.files]
+    plugins = [word for one in chosen for word in ("--plugin", one)]
+    command = [sys.executable, "-m", "zoo", *plugins, "finetune", str(recipe), "--out", str(out), *resume, *words]
     return _Command(command, _said(out))
 
 
-def _start(recipe: Path, out: Path, settings: Sequence[str]) -> BaseProcess:
+def _start(registry: Registry, recipe: Path, out: Path, settings: Sequence[str]) -> BaseProcess:
     """Start or resume a run in a process of its own, which says nothing."""
     resume = (out / LOCK).exists()
-    process = _context().Process(target=_run, args=(str(recipe), str(out), tuple(settings), resume))
+    chosen = (registry.blocked, registry.files)
+    process = _context().Process(target=_run, args=(chosen, str(recipe), str(out), tuple(settings), resume))
     process.start()
     return process
 
 
-def _run(recipe: str, out: str, settings: Sequence[str], resume: bool) -> None:
+def _run(
+    chosen: tuple[tuple[str, ...], tuple[LocalFile, ...]], recipe: str, out: str, settings: Sequence[str], resume: bool
+) -> None:
     from zoo.run.finetuning import finetune
 
     multiprocessing.set_start_method(None, force=True)  # its loader's workers start as ever
@@ -208,7 +218,7 @@ def _run(recipe: str, out: str, settings: Sequence[str], resume: bool) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
-        registry = load_registry()
+        registry = load_registry(chosen[0], files=chosen[1])
         resolved = load_recipe(Path(recipe), registry, list(settings))
         finetune(resolved, Path(out), registry=registry, resume=resume)
     except ZooError as error:

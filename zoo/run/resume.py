@@ -9,6 +9,7 @@ from zoo.recipe import Recipe, load_recipe
 from zoo.registry import Registry
 from zoo.run.folder import RunFolder
 from zoo.run.logs import tell
+from zoo.run.origins import refuse_changes, tell_versions
 from zoo.train.checkpoint import Checkpoint
 from zoo.train.loop import Loop
 
@@ -17,10 +18,14 @@ MEASURED = ("precision", "channels_last")
 
 
 def keep_to(recipe: Recipe, folder: RunFolder, registry: Registry, changes: Sequence[str]) -> Recipe:
-    """Return the recipe for a resume: the run's own, with `changes`. RunError: `recipe` differs from it elsewhere.
+    """Return the recipe for a resume: the run's own, with `changes`.
+
+    RunError: `recipe` differs from it elsewhere, or a part of it comes from another version of its distribution.
 
     What the recipe leaves to measuring ("auto") is no difference: the run's recipe has what was measured.
     """
+    refuse_changes(recipe, folder)
+    tell_versions(folder)
     kept = load_recipe(folder.recipe, registry)
     given, found = recipe.device.common, kept.device.common
     recipe = recipe.with_device(**{key: getattr(found, key) for key in MEASURED if getattr(given, key) == "auto"})

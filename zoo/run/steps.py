@@ -36,10 +36,11 @@ from zoo.run.base import base_state
 from zoo.run.folder import RunFolder, environment
 from zoo.run.launching import check_launched, settings
 from zoo.run.logs import LOGGER, tell
-from zoo.run.network import Network, attach_adapter, build_backbone, image_size, make_network
+from zoo.run.network import Network, alone, attach_adapter, build_backbone, image_size, make_network
+from zoo.run.origins import keep_files, owners
 from zoo.shards import is_sharded
 from zoo.train.checkpoint import Checkpoints
-from zoo.train.job import Job
+from zoo.train.job import About, Job
 from zoo.train.loop import Loop
 from zoo.train.route import can_keep
 from zoo.weights.ledger import Ledger
@@ -226,9 +227,9 @@ def _images_to_compute(recipe: Recipe, network: Network, phases: tuple[Phase, ..
 def write_facts(
     folder: RunFolder, recipe: Recipe, strategy: Strategy, ledger: Ledger | None, gathered: Gathered
 ) -> None:
-    """Write what is known before the first step: recipe, environment, ledger and class names."""
-    owners = {f"{chosen.part.kind.name} {chosen.part.name}": str(chosen.owner) for chosen in recipe.chosen()}
-    folder.write_json("environment.json", environment(owners, str(strategy.device)))
+    """Write what is known before the first step: recipe, environment, local files, ledger and class names."""
+    folder.write_json("environment.json", environment(owners(recipe), str(strategy.device)))
+    keep_files(recipe, folder)
     folder.write_json("load.json", ledger.as_dict() if ledger else {"entries": [], "origin": "none"})
     folder.write_lines("classes.txt", gathered.source.classes)
     folder.write_lines("recipe.toml", [recipe.to_toml().rstrip()])
@@ -254,6 +255,7 @@ def prepare(
     _check_alike(strategy, found)
     data = recipe.data.common
     mix = Mix(data.mixup, data.cutmix, len(network.data_classes))
+    spec = gathered.preprocess.spec
     return Loop(
         Job(
             run=recipe.run,
@@ -276,6 +278,7 @@ def prepare(
             keep=can_keep(data),
             events=make_events(callbacks),
             tell=tell,
+            about=About(recipe.to_table(), network.classes, spec, lambda: alone(recipe, network, spec)),
             facts=found,
             resume_command=shlex.join(["zoo", "finetune", "--resume", str(folder.path)]),
         )

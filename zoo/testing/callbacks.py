@@ -23,6 +23,7 @@ from zoo.registry.discovery import Candidate, Owner
 from zoo.registry.events import Evaluated
 from zoo.registry.parts import CallbackPart, Part
 from zoo.registry.registry import Registry, load_registry
+from zoo.run.folder import PARTS
 from zoo.testing.kit import NotTriedError, Trial, check, expect
 from zoo.testing.state import differences, world
 
@@ -164,6 +165,9 @@ def leaves_nothing(trial: Trial) -> None:
     expect(not printed.getvalue(), "nothing on standard output", printed.getvalue()[:200])
     strewn = sorted(path.name for path in here.iterdir())
     beside = sorted(path.name for path in (trial.folder / "second").iterdir() if path.name not in ("photos", "run"))
+    inside = {path.name for path in (trial.folder / "second" / "run").iterdir() if not path.name.startswith(".")}
+    odd = sorted(inside - {*PARTS, trial.part.name})
+    expect(not odd, f"in the run's folder files below {trial.part.name!r} alone: --overwrite knows that name", odd)
     expect(not strewn and not beside, "nothing written outside the run's folder", strewn + beside)
 
 

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from zoo.errors import RunError
 from zoo.registry.contracts import Strategy
+from zoo.train.mistakes import Mistakes
 from zoo.train.model import Model
 
 Forward = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class LabelledBatch(Protocol):
-    """A batch of uint8 images (B, 3, H, W) and class indices (B,), of which the first `own` count."""
+    """A batch of uint8 images (B, 3, H, W), class indices (B,) and places in the split (B,); the first `own` count."""
 
     @property
     def images(self) -> Tensor:
@@ -24,6 +25,11 @@ class LabelledBatch(Protocol):
     @property
     def targets(self) -> Tensor:
         """The class indices."""
+        ...
+
+    @property
+    def indices(self) -> Tensor:
+        """The images' indices in the split."""
         ...
 
     @property
@@ -39,18 +45,20 @@ def evaluate(
     strategy: Strategy,
     expected: Callable[[], int],
     watch: Callable[[Mapping[str, Tensor]], None] = lambda logits: None,
+    mistakes: Mistakes | None = None,
 ) -> dict[str, float]:
     """Return `val/loss` and every head's metrics over `batches`, the model left in the mode it was in.
 
     `forward` gives every head's logits for a batch's images on the device: the model, or its heads on kept features.
     Each process computes its part of a batch; every one sees all logits, in the order of the images, as `watch` does.
+    `mistakes` takes in the first head's; where it is given, all processes give it.
     RunError: not as many images came as `expected()` says afterwards (skipped ones taken off).
     """
     training = model.training
     model.eval()
     try:
         with strategy.inference():
-            measured = _measure(model, batches, forward, strategy, watch)
+            measured = _measure(model, batches, forward, strategy, watch, mistakes)
     finally:
         model.train(training)
     seen = int(measured.pop("images"))
@@ -65,13 +73,14 @@ def _measure(
     forward: Forward,
     strategy: Strategy,
     watch: Callable[[Mapping[str, Tensor]], None],
+    mistakes: Mistakes | None,
 ) -> dict[str, float]:
     metrics = {name: dict(model.head(name).metrics()) for name in model.heads}
     for metric in (metric for group in metrics.values() for metric in group.values()):
         metric.distributed_available_fn = lambda: False  # every process has seen every image: there is nothing to add
         metric.to(strategy.device)
     loss = torch.zeros((), dtype=torch.float64 if strategy.device.type != "mps" else None, device=strategy.device)
-    images = 0
+    images, first = 0, next(iter(metrics))
     for batch in batches:
         target = strategy.send(batch.targets)
         with strategy.autocast():
@@ -83,6 +92,9 @@ def _measure(
         if not len(target):  # all of it bad, in every process
             continue
         watch(found)
+        if mistakes is not None:
+            indices = strategy.collect(strategy.send(batch.indices[: batch.own]))
+            mistakes.add(found[first], model.target(first, target), indices)
         for name, group in metrics.items():
             for metric in group.values():
                 metric.update(found[name], model.target(name, target))

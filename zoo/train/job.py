@@ -1,17 +1,17 @@
 """What a fit is given, and where it stands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from timm.utils import ModelEmaV3
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo.data import Mix, TrainBatches, ValBatches
 from zoo.freeze.plan import Phase
 from zoo.recipe.schema import CheckpointTable, OptimTable, RunTable, Schedule
-from zoo.registry.contracts import Layout, Strategy
+from zoo.registry.contracts import InputSpec, Layout, Strategy
 from zoo.registry.events import Evaluated
 from zoo.registry.parts import Direction
 from zoo.train.checkpoint import Checkpoints
@@ -45,11 +45,23 @@ class Job:
     """The moving average of the model, placed as it is."""
     events: Any
     """The hook caller of the run's callbacks (`zoo.registry.hookspecs.RunEvents`)."""
+    about: "About"
+    """What callbacks are told of the run beside where it stands."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What travels with the weights in every checkpoint."""
     tell: Callable[[str, str], None] = lambda label, text: None
     """Takes what there is to say while it runs: what it is about, and a line."""
     resume_command: str = "zoo finetune --resume RUN"
+
+
+@dataclass(frozen=True)
+class About:
+    """The resolved recipe as a plain table, the first head's classes, the preprocessing, and `RunStarted.network`."""
+
+    recipe: Mapping[str, Any]
+    classes: tuple[str, ...]
+    input: InputSpec
+    network: Callable[[], nn.Module]
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """The training loop. Precision, device and distribution live behind the strategy; no step waits for the device."""
 
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
 from math import isnan
 from pathlib import Path
 from signal import SIGINT
 from time import monotonic, perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,15 +18,24 @@ from zoo.freeze.audit import Audit
 from zoo.freeze.frontier import find_frontier
 from zoo.freeze.plan import Phase, phase_at
 from zoo.freeze.still import follow
-from zoo.registry.events import CheckpointSaved, EpochStarted, Evaluated, RunEnded, RunStarted, StepEnded
+from zoo.registry.events import (
+    CheckpointSaved,
+    EpochStarted,
+    Evaluated,
+    MistakesFound,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+)
 from zoo.seeds import derive
 from zoo.shards import load_whole, whole_state
 from zoo.train.checkpoint import Checkpoint, is_due
 from zoo.train.evaluate import evaluate
 from zoo.train.job import Job, Progress
 from zoo.train.late import LateLoss, check_finite
+from zoo.train.mistakes import Mistakes
 from zoo.train.model import Model
-from zoo.train.optim import enter, set_rate
+from zoo.train.optim import enter, group_names, set_rate
 from zoo.train.optim_state import load_optimizer, optimizer_numbers, optimizer_tensors
 from zoo.train.route import Route, find_route
 from zoo.train.schedule import factor
@@ -51,6 +62,7 @@ class Loop:
         self._phase: Phase | None = None
         self._resumed = False
         self._losses = LateLoss()
+        self._groups = group_names(job.optimizer)
         self._sum = torch.zeros((), dtype=torch.float32, device=job.strategy.device)
         self._stop = StopRequest(PATIENCE if job.strategy.processes > 1 else 0.0)
         self._saved = monotonic()
@@ -92,7 +104,7 @@ class Loop:
 
     def _reason_to_stop(self) -> str | None:
         """Ask the callbacks, which rank 0 has."""
-        history = tuple(self.progress.history)
+        history = tuple(map(_sealed, self.progress.history))
         reason: str | None = self.job.events.should_stop(history=history) if history else None
         asked: str | None = self.job.strategy.gather(reason or None)[0]
         return asked
@@ -148,8 +160,10 @@ class Loop:
         progress.step += 1
         progress.step_in_epoch += 1
         progress.images += images
-        event = StepEnded(progress.step, progress.epoch, images, lr, self._losses.newest)
-        job.events.step_ended(event=event)
+        if job.events.step_ended.get_hookimpls():
+            rates = {name: group["lr"] for name, group in zip(self._groups, job.optimizer.param_groups, strict=True)}
+            event = StepEnded(progress.step, progress.epoch, images, lr, self._losses.newest, rates)
+            job.events.step_ended(event=event)
 
     def _update(self, part: Part, images: int) -> None:
         """Take the optimiser's step for a batch, of which `images` count in all processes."""
@@ -217,7 +231,8 @@ class Loop:
     def _evaluate(self, epoch: int) -> Path:
         job, progress = self.job, self.progress
         train = {"train/loss": float(self._sum) / max(1, progress.images)}
-        val = self._validate()
+        mistakes = Mistakes() if self._mistakes_wanted() else None
+        val = self._validate(mistakes)
         metrics = {**train, **val, "lr": job.optim.lr * factor(job.schedule, progress.step - 1, self.total)}
         evaluated = Evaluated(epoch, progress.step, metrics, self._is_best(metrics))
         progress.history.append(evaluated)
@@ -226,16 +241,23 @@ class Loop:
         path = self._save(evaluated.best)
         if job.events.checkpoint_saved.get_hookimpls():  # they hear of it before of the epoch's end, and may stop there
             self._settle()
-        job.events.evaluated(event=evaluated)
+        job.events.evaluated(event=_sealed(evaluated))
+        if mistakes and job.strategy.is_main:
+            job.events.mistakes_found(event=MistakesFound(epoch, progress.step, mistakes.of(job.val.split)))
         return path
 
-    def _validate(self) -> dict[str, float]:
+    def _mistakes_wanted(self) -> bool:
+        """Ask whether a callback hears of them; rank 0 has the callbacks."""
+        wanted: bool = self.job.strategy.gather(bool(self.job.events.mistakes_found.get_hookimpls()))[0]
+        return wanted
+
+    def _validate(self, mistakes: Mistakes | None = None) -> dict[str, float]:
         """Measure, and note what heads that never train say: it must be what they said before the first step."""
         job, model, kept = self.job, self.evaluated, self._route.val
         forward = model.heads if kept is not None else lambda images: model(job.normalise(images))
         batches = job.val.of(kept) if kept is not None else job.val
         watch = Watch(self._resting)
-        found = evaluate(model, batches, forward, job.strategy, self._expected, watch)
+        found = evaluate(model, batches, forward, job.strategy, self._expected, watch, mistakes)
         prefixes = {name: f"val/{name}/" if len(model.heads) > 1 else "val/" for name in self._resting}
         metrics = {
             name: {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
@@ -333,8 +355,17 @@ class Loop:
             step=self.progress.step,
             best_by=job.run.best_by,
             directions=job.directions,
-            history=tuple(self.progress.history),
+            history=tuple(map(_sealed, self.progress.history)),
+            recipe=deepcopy(dict(job.about.recipe)),
+            classes=job.about.classes,
+            input=job.about.input,
+            network=job.about.network,
         )
+
+
+def _sealed(evaluated: Evaluated) -> Evaluated:
+    """Return it for callbacks: what one of them changes would choose the best checkpoint."""
+    return replace(evaluated, metrics=MappingProxyType(evaluated.metrics))
 
 
 def count_pieces(images: int, batch_size: int, accumulate: int, processes: int = 1) -> int:

@@ -86,6 +86,14 @@ def set_rate(optimizer: Optimizer, lr: float) -> None:
         group["lr"] = lr * group["rate"]
 
 
+def group_names(optimizer: Optimizer) -> tuple[str, ...]:
+    """Return a name for every group: its multiple of the run's rate, "x0.1", in each phase, "x0_x0.1".
+
+    Groups that differ in weight decay alone have the same.
+    """
+    return tuple("_".join(f"x{rate or 0:g}" for rate in group["rates"]) for group in optimizer.param_groups)
+
+
 def _find(name: str) -> Callable[..., Optimizer]:
     known = torch_optimizers()
     if name in known:

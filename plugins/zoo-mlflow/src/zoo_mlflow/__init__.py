@@ -1,0 +1,1 @@
+"""A callback for zoo that tracks a run in MLflow."""

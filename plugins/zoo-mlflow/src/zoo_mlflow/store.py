@@ -1,0 +1,95 @@
+"""MLflow's client, so that nothing of it reaches the rest of the process, and where a run's store is."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import zoo
+
+NOTE = "run.json"
+"""The file in `RUN/mlflow` by which a resume finds its run again."""
+
+_opened: set[Path] = set()
+
+
+@dataclass(frozen=True)
+class Note:
+    """MLflow's id of a run, and the URI of its store; None for the `database` beside the note."""
+
+    run: str
+    store: str | None
+    database: str
+
+
+def read_note(folder: Path) -> Note | None:
+    """Return the note in `folder`, None where there is none. ZooError: it cannot be read."""
+    path = folder / NOTE
+    if not path.exists():
+        return None
+    try:
+        return Note(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        hint = "remove it: the run is then a new one for MLflow"
+        raise zoo.ZooError(f"cannot read {NOTE}: {error}", where=str(path), hint=hint) from error
+
+
+def write_note(folder: Path, note: Note) -> None:
+    """Write the note into `folder`. OSError: it cannot be written."""
+    draft = folder / f".{NOTE}.draft"
+    draft.write_text(json.dumps(asdict(note), indent=1) + "\n", encoding="utf-8")
+    draft.replace(folder / NOTE)
+
+
+def new_database(folder: Path) -> str:
+    """Return a name for a new database in `folder`: mlflow.db.
+
+    MLflow keeps a database open for as long as the process lives, also one whose file was removed since: where a run is
+    overwritten by the same process, its database has another name.
+    """
+    for number in count(1):
+        path = folder / (f"mlflow-{number}.db" if number > 1 else "mlflow.db")
+        if path.absolute() not in _opened and not path.exists():
+            break
+    return path.name
+
+
+def load() -> None:
+    """Import MLflow."""
+    with _alone():
+        import mlflow  # noqa: F401
+
+
+def connect(folder: Path, store: str | None, database: str) -> Any:
+    """Return MLflow's client for a store, which is made if need be. MLflow's own errors: it cannot be reached."""
+    from mlflow import MlflowClient
+
+    path = (folder / database).absolute()
+    if store is None:
+        _opened.add(path)
+    with _alone():
+        return MlflowClient(tracking_uri=store or f"sqlite:///{path}")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """MLflow's import starts a thread that reports home, and adds filters of warnings; its store says what it does."""
+    variable, log = "MLFLOW_DISABLE_TELEMETRY", logging.getLogger("mlflow")
+    before, level = os.environ.get(variable), log.level
+    os.environ[variable] = "true"
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before

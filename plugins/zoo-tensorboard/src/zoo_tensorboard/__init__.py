@@ -1,0 +1,1 @@
+"""A callback for zoo that shows a run in TensorBoard."""
