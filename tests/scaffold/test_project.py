@@ -1,6 +1,7 @@
 """New projects: what is refused, and that each kind's passes its own tests."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -94,9 +95,8 @@ def test_each_kinds_wheel_installs_shows_up_and_passes_its_own_tests(tmp_path, m
     names = [kind.name for kind in kinds.KINDS]
     assert mine == {(name, f"my{name}", f"my{name} (zoo-my{name} 0.1.0)") for name in names}
     tests = [tmp_path / name / "tests" for name in names]
-    said = run(
-        "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--import-mode=importlib", "-W", "ignore", *tests
-    )
+    options = shlex.split("-q -c /dev/null -p no:cacheprovider -m 'not slow' --import-mode=importlib -W ignore")
+    said = run("pytest", *options, *tests)
     assert " passed" in said.splitlines()[-1]
     assert "failed" not in said.splitlines()[-1]
 

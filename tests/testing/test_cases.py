@@ -160,6 +160,7 @@ def pytest_of(folder, text):
     return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_pytest_runs_a_case_for_every_check(site, tmp_path):
     install(site, "zoo-kit-light", {"light": "zoo_kit_light"}, zoo_kit_light=LIGHT.format(module="zoo_kit_light"))
     (tmp_path / "tests").mkdir()
