@@ -58,6 +58,25 @@ def test_the_help_of_every_verb_imports_no_plugin(folders):
         assert (done.returncode, done.stderr) == (0, ""), verb
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["timm", "torchvision", "torch"])
+def test_a_plugin_that_imports_much_does_not_tear_an_import_apart(library, tmp_path):
+    install(tmp_path, "heavy", {"heavy": "heavy_plugin"}, heavy_plugin=f"import {library}\n" + head("heavy"))
+    (tmp_path / "a.toml").write_text(RECIPE)
+    done = call(tmp_path, "plan", "a.toml")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("verb", ["plan", "finetune"])
+def test_a_part_that_ends_the_process_is_no_success(verb, tmp_path):
+    source = "import sys\n" + head("leaving").replace("a:b", "leaving_plugin:build") + "\ndef build(*_): sys.exit(0)\n"
+    install(tmp_path, "leaving", {"leaving": "leaving_plugin"}, leaving_plugin=source)
+    (tmp_path / "a.toml").write_text(RECIPE + '[head]\nuse = "leaving"\n')
+    done = call(tmp_path, verb, "a.toml")
+    assert done.returncode == 1
+    assert done.stderr == "error: a part of a plugin ended the process with sys.exit(0)\n"
+
+
 def test_the_culprits_are_named(folders):
     done = call(folders["broken"], "plugins", "doctor", "--json")
     found = json.loads(done.stdout)

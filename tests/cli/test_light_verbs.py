@@ -8,6 +8,7 @@ import sys
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.registry.fakes import install
 from zoo import __version__
 from zoo.cli.main import run
 
@@ -163,3 +164,13 @@ def test_output_cut_short_is_no_failure():
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 0
     process.stderr.close()
+
+
+def test_leaving_out_what_nobody_has_is_refused(zoo, tmp_path, monkeypatch):
+    install(tmp_path, "my-kettle", {"kettle": "kettle_plugin"})
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out, err = zoo("-p", "no:ketle", "list")
+    assert (status, out) == (2, "")
+    assert err.startswith(
+        "error: the plugin 'ketle' is not installed\n  where: -p no:NAME\n  mend:  did you mean 'kettle'"
+    )

@@ -8,6 +8,8 @@ import pytest
 
 from tests.registry.fakes import head, install
 from zoo import __version__
+from zoo.cli.state import State
+from zoo.errors import ZooError
 
 RECIPE = """\
 format = 1
@@ -138,6 +140,41 @@ def test_the_doctor_has_nothing_to_say_when_all_is_well(zoo, monkeypatch, folder
         "a (zoo-a 1.0): blocked: -p no:a\n  mend       leave away -p no:a\n",
         "",
     )
+
+
+def test_the_doctor_names_no_distribution_to_uninstall_where_files_clash(zoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    monkeypatch.chdir(tmp_path)
+    for name in ("zoo_test_cli_one", "zoo_test_cli_two"):
+        (tmp_path / f"{name}.py").write_text(head("cosine"))
+    status, out, err = zoo("plugins", "doctor", "-p", "zoo_test_cli_one.py", "-p", "zoo_test_cli_two.py")
+    assert (status, err) == (2, "")
+    assert [line for line in out.splitlines() if "zoo_test_cli" in line and "mend" in line] == [
+        "  mend       `-p no:zoo_test_cli_one` or `-p no:zoo_test_cli_two`",
+        "  mend       `-p no:zoo_test_cli_two` or `-p no:zoo_test_cli_one`",
+    ]
+
+
+def test_a_file_in_two_spellings_is_no_clash(zoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo_test_cli_parts.py").write_text(head("cosine"))
+    status, out, err = zoo("-p", "zoo_test_cli_parts.py", "plugins", "--json", "-p", "./zoo_test_cli_parts.py")
+    found = [row for row in json.loads(out) if row["plugin"] == "zoo_test_cli_parts"]
+    assert (status, err, [row["state"] for row in found]) == (0, "", ["ok"])
+
+
+def test_no_before_a_files_name_leaves_it_out():
+    assert State.of(["no:foo.py", "bar.py", "no:onnx"]) == State(("foo.py", "onnx"), ("bar.py",))
+    for setting in ("no:", "foo"):
+        with pytest.raises(ZooError) as caught:
+            State.of([setting])
+        assert str(caught.value) == (
+            f"-p {setting} is not understood\n"
+            "  mend:  -p no:NAME leaves out the plugin NAME, -p FILE.py takes the parts of a file"
+        )
 
 
 def test_a_slow_plugin_is_said_not_to_be_listed(zoo, folder):

@@ -63,6 +63,27 @@ def test_its_parts_count_when_it_has_come(held):
     assert [owned.part.name for owned in registry.parts(kinds.HEAD)] == ["late", "linear"]
 
 
+class Double:
+    @hookimpl
+    def zoo_heads(self):
+        return [HeadPart("linear", build="a:b")]
+
+
+def test_one_that_comes_later_takes_nothing_from_a_run_that_has_begun():
+    event = Event()
+
+    def load():
+        event.wait(30)
+        return Double
+
+    registry = load_registry(candidates=[candidate(load)])
+    assert registry.find(kinds.HEAD, "linear").owner.plugin == "zoo"
+    event.set()
+    assert [plugin.awaited().state for plugin in registry.found] == ["ok", "ok"]
+    assert [str(owned.owner) for owned in registry.parts(kinds.HEAD)][1:] == ["p (dist-p 1.0)"]
+    assert registry.find(kinds.HEAD, "linear").owner.plugin == "zoo"
+
+
 def test_a_name_that_nobody_has_waits_for_it_and_says_so(held, monkeypatch, capsys):
     _, load = held
     for name, seconds in (("TELL_AFTER", 0.05), ("LONGEST", deadline.PATIENCE + 1)):

@@ -106,6 +106,63 @@ def test_a_name_of_another_module_is_refused(file, name, tmp_path):
     assert str(caught.value).endswith("\n  mend:  rename the file")
 
 
+def test_a_package_beside_it_is_the_module_of_its_name(file, tmp_path):
+    beside = tmp_path / "zoo_test_parts" / "__init__.py"
+    beside.parent.mkdir()
+    beside.write_text("")
+    with pytest.raises(PluginError) as caught:
+        load_registry(candidates=(), files=["zoo_test_parts.py"])
+    assert str(caught.value) == (
+        "zoo_test_parts.py cannot be imported: 'zoo_test_parts' is the name of another module\n"
+        f"  where: {beside}\n  mend:  rename the file"
+    )
+
+
+def test_a_folder_beside_it_that_is_no_package_does_not_count(file, tmp_path):
+    (tmp_path / "zoo_test_parts").mkdir()
+    assert load_registry(candidates=(), files=[file]).find(kinds.HEAD, "mine")
+
+
+def test_one_file_counts_once_however_it_is_named(file, tmp_path):
+    (tmp_path / "link.py").symlink_to(file)
+    names = ["zoo_test_parts.py", "./zoo_test_parts.py", file, "link.py"]
+    registry = load_registry(candidates=(), files=names)
+    assert registry.files == (LocalFile("zoo_test_parts.py", file, digest(file), added=True),)
+    assert registry.find(kinds.HEAD, "mine").owner.distribution == "zoo_test_parts.py"
+
+
+def test_what_cannot_be_looked_at_is_refused(file, tmp_path):
+    (tmp_path / "round.py").symlink_to("round.py")
+    for name, why in ((f"{'z' * 300}.py", "File name too long"), ("round.py", "its links go in a circle")):
+        with pytest.raises(PluginError) as caught:
+            load_registry(candidates=(), files=[name])
+        assert str(caught.value) == f"cannot read '{name}': {why}\n  mend:  --plugin FILE.py takes the parts of a file"
+
+
+IN_A_THREAD = [
+    (
+        "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\n",
+        "ValueError: signal only works in main thread of the main interpreter",
+    ),
+    (
+        "import asyncio\nasyncio.get_event_loop()\n",
+        "RuntimeError: There is no current event loop in thread 'plugin zoo_test_parts'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "reason"), IN_A_THREAD, ids=["signal", "asyncio"])
+def test_what_only_works_in_the_main_thread_is_told_where_it_belongs(file, source, reason):
+    file.write_text(source)
+    (plugin,) = [one for one in load_registry(candidates=(), files=[file]).plugins if one.owner.file]
+    assert (plugin.state, plugin.reason, plugin.where, plugin.mend) == (
+        "broken",
+        reason,
+        f"{file}:2",
+        "mend the file: zoo imports plugins in a thread, so it must do this when a part is built, not at import",
+    )
+
+
 def test_a_broken_one_is_named_with_its_line(file):
     file.write_text("import zoo\n1 / 0\n")
     (plugin,) = [one for one in load_registry(candidates=(), files=[file]).plugins if one.owner.file]

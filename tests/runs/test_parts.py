@@ -140,6 +140,36 @@ def test_another_version_is_said_at_a_repeat_and_refused_at_a_resume(zoo, recipe
     assert zoo("finetune", "--resume", "run", "--set", "run.epochs=3")[0] == 0
 
 
+@pytest.mark.parametrize("record", [None, "{}", "[]", '{"owners": {}}'], ids=["missing", "empty", "list", "no owners"])
+def test_a_run_that_does_not_say_who_offered_its_parts_is_not_resumed(record, zoo, recipe, installed, tmp_path):
+    installed("1.0")
+    run, resume = tmp_path / "run", ("finetune", "--resume", "run", "--set", "run.epochs=2")
+    assert zoo("finetune", recipe, "--out", "run", *USE, "--set", "run.epochs=1")[0] == 0
+    spoil(run, record)
+    why = "environment.json is missing or has no owners\n  where: run/environment.json\n  mend:  start a new run\n"
+    assert zoo(*resume)[::2] == (
+        2,
+        f"error: it is not known which version of zoo-a gave the run its data my-folder: {why}"
+        f"error: it is not known which version of zoo-a gave the run its callback bell: {why}"
+        "2 errors\n",
+    )
+
+
+@pytest.mark.parametrize("record", [None, "{}"], ids=["missing", "empty"])
+def test_a_run_of_zoos_parts_alone_is_resumed_without_its_record(record, zoo, recipe, tmp_path):
+    assert zoo("finetune", recipe, "--out", "run", "--set", "run.epochs=1")[0] == 0
+    spoil(tmp_path / "run", record)
+    assert zoo("finetune", "run/recipe.toml", "--out", "again")[::2] == (0, "")
+    assert zoo("finetune", "--resume", "run", "--set", "run.epochs=2")[::2] == (0, "")
+
+
+def spoil(run, record):
+    """Put `record` in the place of what the run recorded; nothing for None."""
+    (run / "environment.json").unlink()
+    if record is not None:
+        (run / "environment.json").write_text(record)
+
+
 def test_a_missing_distribution_is_named_with_its_version(zoo, recipe, installed):
     installed("1.0")
     assert zoo("finetune", recipe, "--out", "run", *USE)[0] == 0

@@ -46,6 +46,23 @@ def test_a_project_is_whole(tmp_path, zoo):
             "  mend:  letters and digits, a letter first, words joined by `-`: zoo-tiny",
         ),
         ("torch", "head", "there is a package 'torch' already\n  where: NAME\n  mend:  choose another name"),
+        (
+            "class",
+            "head",
+            "'class' is a word of Python's own: no package can be called that\n  where: NAME\n"
+            "  mend:  choose another name: zoo-class",
+        ),
+        (
+            "zoo-1x",
+            "head",
+            "'1x' is no name for a part\n  where: NAME\n  mend:  a letter first: zoo-my1x",
+        ),
+        (
+            "zoo-linear",
+            "head",
+            "zoo has a head 'linear' of its own: recipes that use it would be refused where both are installed\n"
+            "  where: NAME\n  mend:  choose another name: zoo-my-linear",
+        ),
     ],
 )
 def test_what_is_refused(name, kind, text):
@@ -60,6 +77,50 @@ def test_nothing_is_written_over(tmp_path):
         write(describe("zoo-tiny", "head"), tmp_path)
     assert str(caught.value) == f"'{tmp_path}' is not empty\n  where: --into\n  mend:  name a new folder"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_same_name_is_free_in_another_kind():
+    assert describe("zoo-linear", "freeze").part == "linear"
+
+
+def test_an_exporter_is_an_export():
+    assert describe("zoo-tiny", "exporter") == describe("zoo-tiny", "export")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "afile").write_text("kept")
+    with pytest.raises(ZooError) as caught:
+        write(describe("zoo-tiny", "head"), tmp_path / "afile")
+    assert str(caught.value) == f"'{tmp_path}/afile' is a file\n  where: --into\n  mend:  name a new folder"
+    assert (tmp_path / "afile").read_text() == "kept"
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "afile").write_text("kept")
+    with pytest.raises(ZooError) as caught:
+        write(describe("zoo-tiny", "head"), tmp_path / "afile" / "sub")
+    assert str(caught.value) == (
+        f"cannot write the project: Not a directory\n  where: {tmp_path}/afile/sub\n"
+        "  mend:  name a folder that can be made, with --into"
+    )
+
+
+@pytest.mark.parametrize("into", [(), ("--into", "short")], ids=["its folder", "its package"])
+def test_a_name_that_is_too_long_is_refused(zoo, into, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "z" * 260
+    assert zoo("plugins", "new", name, "--kind", "head", *into) == (
+        2,
+        "",
+        f"error: cannot write the project: File name too long\n  where: {into[1] if into else name}\n"
+        "  mend:  choose a shorter name\n",
+    )
+
+
+def test_the_next_line_can_be_pasted(zoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = zoo("plugins", "new", "zoo-tiny", "--kind", "head", "--into", "my plugin")
+    assert out.splitlines()[-1] == "next         cd 'my plugin' && pip install -e '.[test]' && pytest"
 
 
 def test_templates_follow_the_style_of_the_house(tmp_path, root):

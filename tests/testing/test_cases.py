@@ -86,6 +86,28 @@ def no_examples(folder):
     raise OSError("no photos")
 
 
+@pytest.mark.parametrize(
+    ("examples", "came"),
+    [
+        ("tests.testing.test_cases:nothing", "none"),
+        ("zoo_no_such_module:examples", "PluginError: backbone 'faulty' cannot be built: No module named"),
+        ("tests.testing.test_cases:leave", "SystemExit: 0"),
+    ],
+)
+def test_examples_that_are_none(examples, came):
+    with pytest.raises(ConformanceError) as caught:
+        check_backbone(replace(backbones.PART, examples=examples), slow=False)
+    assert str(caught.value).startswith(f"examples\n  expected: options to build the part with\n  came:     {came}")
+
+
+def nothing(folder):
+    return []
+
+
+def leave(folder):
+    sys.exit(0)
+
+
 def test_the_process_is_as_it_was_whatever_a_part_did():
     import torch
 
@@ -99,7 +121,7 @@ def test_a_light_plugin_passes(zoo, site):
     status, out, err = zoo("plugins", "test", "light")
     assert (status, err) == (0, "")
     assert out == (
-        "plugin light: 3 ok\nfreeze everything: 12 ok, 1 not tried\n  adapter: the policy adds no parameters\n"
+        "plugin light: 4 ok\nfreeze everything: 12 ok, 1 not tried\n  adapter: the policy adds no parameters\n"
     )
 
 
@@ -124,6 +146,36 @@ def test_a_broken_plugin_fails(zoo, site):
     status, out, err = zoo("plugins", "test", "broken")
     assert (status, err) == (2, "")
     assert "came:     broken: ModuleNotFoundError: No module named 'zoo_kit_none'" in out
+
+
+def test_all_of_one_name_are_tried_and_each_once(zoo, site):
+    light = {name: LIGHT.format(module=name).replace("everything", name) for name in ("zoo_kit_a", "zoo_kit_b")}
+    install(site, "zoo-kit-one", {"twin": "zoo_kit_a", "other": "zoo_kit_b"}, **light)
+    install(site, "zoo-kit-two", {"twin": "zoo_kit_c"}, zoo_kit_c=LIGHT.format(module="zoo_kit_c"))
+
+    def tried(*names):
+        _, out, _ = zoo("plugins", "test", *names, "--fast", "--json")
+        return list(dict.fromkeys(row["about"] for row in json.loads(out) if row["about"].startswith("freeze ")))
+
+    assert tried("twin", "twin") == ["freeze zoo_kit_a", "freeze everything"]
+    assert tried("Zoo_Kit.One") == ["freeze zoo_kit_b", "freeze zoo_kit_a"]
+
+
+def test_a_plugin_that_is_left_out_is_not_tried(zoo, site):
+    install(site, "zoo-kit-light", {"light": "zoo_kit_light"}, zoo_kit_light=LIGHT.format(module="zoo_kit_light"))
+    status, out, err = zoo("-p", "no:light", "plugins", "test", "light", "--fast")
+    assert (status, err) == (0, "")
+    assert "  loads: it is left out\n" in out
+
+
+def test_a_name_of_zoos_own_is_told(zoo, site):
+    source = LIGHT.format(module="zoo_kit_light").replace('"everything"', '"none"')
+    install(site, "zoo-kit-light", {"light": "zoo_kit_light"}, zoo_kit_light=source)
+    status, out, _ = zoo("plugins", "test", "light", "--fast")
+    assert status == 2
+    assert (
+        "  failed: names\n      expected: names of parts that none of zoo's own has\n      came:     freeze none\n"
+    ) in out
 
 
 def test_an_unknown_plugin_gets_the_nearest(zoo, site):
@@ -167,7 +219,7 @@ def test_pytest_runs_a_case_for_every_check(site, tmp_path):
     done = pytest_of(tmp_path / "tests", TESTS)
     assert done.returncode == 0, done.stdout
     assert "the policy adds no parameters" in done.stdout
-    assert "15 passed, 1 skipped" in done.stdout
+    assert "16 passed, 1 skipped" in done.stdout
 
 
 def test_pytest_is_told_which_plugin(tmp_path):

@@ -13,6 +13,8 @@ PARTS = {
     **others.PARTS,
 }
 MUTANTS = [(kind, fault, check) for kind, (_, faults) in PARTS.items() for fault, check in faults.items()]
+MISSED = [("callback", "a daemon thread"), ("data", "names from the working folder")]
+"""What the kit does not see: docs/plugins.md says so."""
 SLOW = [("data", fault, check) for fault, check in data.SLOW_FAULTS.items()]
 SLOW += [("backbone", fault, check) for fault, check in backbones.SLOW_FAULTS.items()]
 
@@ -68,6 +70,11 @@ def test_a_failure_says_what_is_expected_what_came_and_why():
         "  came:     in none of ('stem', 'norm')\n"
         "  because:  a parameter in no stage, or in two, is frozen by no rule, or by contradicting ones"
     )
+
+
+@pytest.mark.parametrize(("kind", "fault"), MISSED)
+def test_what_is_not_seen(kind, fault):
+    assert failures(PARTS[kind][0], fault) == {}
 
 
 def test_there_are_faults_enough():

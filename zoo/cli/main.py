@@ -1,5 +1,6 @@
 """`zoo`: the command, its verbs, and how failures end."""
 
+import os
 from typing import Annotated, NoReturn
 
 import typer
@@ -26,8 +27,11 @@ from zoo.cli import (
 from zoo.cli.say import say_error
 from zoo.cli.state import PLUGIN_HELP, State
 from zoo.cli.verbs import Verbs
-from zoo.errors import EXIT_INTERRUPTED, ZooError
+from zoo.errors import EXIT_FAULT, EXIT_INTERRUPTED, ZooError
 from zoo.memory import settle
+
+COMPLETING = "_ZOO_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
 
 app = typer.Typer(
     cls=Verbs,
@@ -87,6 +91,12 @@ def run(arguments: list[str] | None = None) -> int:
     except ZooError as error:
         say_error(error)
         return error.exit_code
+    except SystemExit as error:
+        if COMPLETING in os.environ:
+            raise
+        # typer raises none but for a shell that completes: a plugin's part did
+        typer.echo(f"error: a part of a plugin ended the process with sys.exit({error.code!r})", err=True)
+        return EXIT_FAULT
     except (KeyboardInterrupt, typer.Abort):
         status = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  some versions of typer carry a click of their own: no class to name

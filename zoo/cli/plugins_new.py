@@ -1,5 +1,6 @@
 """`zoo plugins new NAME --kind KIND`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -25,4 +26,4 @@ def new(
     folder = into or Path(name)
     for path in write(project, folder):
         say(str(path))
-    say_line("next", f"cd {folder} && pip install -e '.[test]' && pytest")
+    say_line("next", f"cd {shlex.quote(str(folder))} && pip install -e '.[test]' && pytest")

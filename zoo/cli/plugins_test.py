@@ -24,14 +24,16 @@ def try_plugins(
 
     Example: zoo plugins test onnx --fast
     """
-    from zoo.testing import cases
+    from zoo.testing.cases import all_cases, find_plugins
 
     state: State = context.obj
     registry = state.registry()
-    chosen = names or [one.owner.plugin for one in registry.plugins if not one.owner.is_zoo and one.state != "blocked"]
+    others = [one.awaited() for one in registry.plugins if not one.owner.is_zoo and one.state != "blocked"]
+    named = [plugin for name in names or () for plugin in find_plugins(registry, name)]
+    chosen = {plugin.owner: plugin for plugin in (named if names else others)}
     if not chosen:
         raise ZooError("no plugin is installed but zoo's own", hint="`zoo plugins test zoo` tries that one")
-    found = [_outcome(case) for name in chosen for case in cases(name, registry) if not (fast and case.slow)]
+    found = [_outcome(case) for plugin in chosen.values() for case in all_cases(plugin) if not (fast and case.slow)]
     if as_json:
         say_json(found)
     else:

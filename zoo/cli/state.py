@@ -22,12 +22,13 @@ class State:
     @classmethod
     def of(cls, settings: Sequence[str]) -> "State":
         """Return the state for `-p no:NAME` and `-p FILE.py` settings. ZooError: one is of neither form."""
-        files = [setting for setting in settings if setting.endswith(".py")]
+        blocked = [setting.removeprefix("no:") for setting in settings if setting.startswith("no:")]
+        files = [setting for setting in settings if not setting.startswith("no:")]
         for setting in settings:
-            if setting not in files and (not setting.startswith("no:") or len(setting) == len("no:")):
+            if setting == "no:" or (setting in files and not setting.endswith(".py")):
                 hint = "-p no:NAME leaves out the plugin NAME, -p FILE.py takes the parts of a file"
                 raise ZooError(f"-p {setting} is not understood", hint=hint)
-        return cls(tuple(s.removeprefix("no:") for s in settings if s not in files), tuple(files))
+        return cls(tuple(blocked), tuple(files))
 
     def having(self, settings: Sequence[str]) -> "State":
         """Return the state with further settings. ZooError: see `of`."""

@@ -40,7 +40,10 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What a backbone gives a head: (B, channels) when `pooled`, else (B, channels, H / stride, W / stride)."""
+    """What a backbone gives a head: (B, channels) when `pooled`, else (B, channels, H / stride, W / stride).
+
+    Where the stride does not divide a side, up or down, as the network has it.
+    """
 
     channels: int
     pooled: bool = True

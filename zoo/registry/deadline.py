@@ -7,9 +7,9 @@ Threads are daemons: one that hangs holds up no exit. What they print goes to st
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 PATIENCE = 0.5
@@ -83,6 +83,22 @@ def quiet() -> Iterator[None]:
             if not _ASIDE:
                 sys.stdout = stream
     warnings.filters = [*added, *warnings.filters]
+
+
+HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "torchmetrics", "safetensors", "huggingface_hub")
+"""What a run imports itself. Two threads that import such a library at once may each get half of it."""
+
+
+def let_heavy_imports_end(works: Sequence[Work[T]]) -> None:
+    """Wait while work in a thread is in the middle of importing what this thread may import next, up to `LONGEST`."""
+    end = monotonic() + LONGEST
+    while any(work.wait(0) is None for work in works) and _is_importing_heavy() and monotonic() < end:
+        sleep(0.02)
+
+
+def _is_importing_heavy() -> bool:
+    specs = [getattr(sys.modules.get(name), "__spec__", None) for name in HEAVY]
+    return any(getattr(spec, "_initializing", False) for spec in specs)
 
 
 def wait_for(work: Work[T], who: str) -> T | None:

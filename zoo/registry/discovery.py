@@ -84,14 +84,15 @@ def builtin_candidate(version: str) -> Candidate:
     return Candidate(Owner(OWN[1], version, OWN[0]), load, "zoo", hurried=False)
 
 
-def entry_point_candidates(without: Collection[Path] = ()) -> list[Candidate]:
+def entry_point_candidates(without: Collection[Path] = (), blocked: Collection[str] = ()) -> list[Candidate]:
     """Return what the installed distributions name in the entry-point group `zoo`, ordered by distribution and name.
 
-    Those that `ZOO_PLUGINS` leaves out come as well: `discover` says of each that it is left out.
-    PluginError: it names what is not installed.
+    Those that `ZOO_PLUGINS` or `blocked` leave out come as well: `discover` says of each that it is left out.
+    PluginError: one of them names what is not installed.
     """
     found = scan((GROUP, api.GROUP, VERBS), without)
-    _check_only(found)
+    _check_names(found, only() or (), f"{ONLY} (environment)")
+    _check_names(found, blocked, "-p no:NAME")
     said = {(one.distribution, one.point.name): one.point.value for one in found if one.point.group == api.GROUP}
     return [
         Candidate(
@@ -106,16 +107,14 @@ def entry_point_candidates(without: Collection[Path] = ()) -> list[Candidate]:
     ]
 
 
-def _check_only(found: Sequence[Named]) -> None:
-    """PluginError: names in `ZOO_PLUGINS` that nobody has, each with the nearest."""
+def _check_names(found: Sequence[Named], names: Collection[str], where: str) -> None:
+    """PluginError: `names` that nobody has, each with the nearest."""
     offers = [(one.point.name, one.distribution) for one in found if one.point.group != api.GROUP]
-    unknown = [name for name in only() or () if not any(is_among((name,), *names) for names in [*offers, OWN])]
+    unknown = [name for name in names if not any(is_among((name,), *offer) for offer in [*offers, OWN])]
     if unknown:
-        known = {name for names in offers for name in names}
+        known = {name for offer in offers for name in offer}
         what = "the plugin {0!r} is not installed"
-        raise PluginError.of(
-            Problem(what.format(name), f"{ONLY} (environment)", nearest(name, known)) for name in unknown
-        )
+        raise PluginError.of(Problem(what.format(name), where, nearest(name, known)) for name in unknown)
 
 
 def left_out(owner: Owner, blocked: Sequence[str], chosen: Sequence[str] | None) -> str:
@@ -146,6 +145,7 @@ def discover(
                 plugin = _load(candidate, max(left, deadline.LEAST))
                 left -= monotonic() - started if plugin.state == "slow" else 0
             found.append(plugin)
+        deadline.let_heavy_imports_end([plugin.work for plugin in found if plugin.work])
     return tuple(found)
 
 

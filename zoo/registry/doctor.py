@@ -34,7 +34,8 @@ def _look_at(plugin: Plugin, clashes: Sequence[Clash]) -> Iterator[Finding]:
         yield Finding(owner, trouble, plugin.mend, plugin.where, fails=plugin.state != "blocked")
     for clash in clashes:
         both = [owner, *clash.others]
-        mend = f"{ways_out(both)}, or uninstall one: {_uninstall(both)}"
+        uninstall = _uninstall(both)
+        mend = ways_out(both) + (f", or uninstall one: {uninstall}" if uninstall else "")
         yield Finding(owner, f"clash: {clash}; its other parts work", mend)
     for place in plugin.shadowed:
         mend = f"pip uninstall {owner.distribution}, until none is left, then install one"

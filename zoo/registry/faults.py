@@ -7,6 +7,9 @@ import pluggy
 
 from zoo.registry.owner import Owner
 
+MAIN_THREAD = ("signal only works in main thread", "There is no current event loop")
+"""How Python says that a thread is not the main one."""
+
 
 class NotAPluginError(Exception):
     """A plugin's object, hook or result is not what the hookspec says."""
@@ -46,6 +49,9 @@ def _root_of(module: object) -> str:
 
 
 def _mend(error: BaseException, root: str, owner: Owner) -> str:
+    if str(error).startswith(MAIN_THREAD):
+        why = "zoo imports plugins in a thread, so it must do this when a part is built, not at import"
+        return f"{owner.report()}: {why}"
     if not isinstance(error, ImportError):
         return owner.report()
     missing, distribution = _root_of(error.name or ""), owner.distribution

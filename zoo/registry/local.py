@@ -3,9 +3,10 @@
 import hashlib
 import keyword
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -48,9 +49,7 @@ def look_at(given: "str | Path | LocalFile") -> LocalFile:
             )
             raise PluginError(what, where=str(given.path), hint="put it back, or start again")
         return given
-    path = Path(given).resolve()
-    if path.suffix != ".py" or not path.is_file():
-        raise PluginError(f"there is no Python file {str(given)!r}", hint="--plugin FILE.py takes the parts of a file")
+    path = _found(given)
     _check_name(str(given), path)
     folder = str(path.parent)
     if folder not in sys.path:
@@ -59,17 +58,38 @@ def look_at(given: "str | Path | LocalFile") -> LocalFile:
     return LocalFile(str(given), path, hashlib.sha256(_read(path)).hexdigest(), folder in _ADDED)
 
 
+def _found(given: str | Path) -> Path:
+    hint = "--plugin FILE.py takes the parts of a file"
+    try:
+        path = Path(given).resolve()
+        is_file = path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise PluginError(f"cannot read {str(given)!r}: {error.strerror}", hint=hint) from error
+    except RuntimeError as error:  # pathlib's for links in a circle
+        raise PluginError(f"cannot read {str(given)!r}: its links go in a circle", hint=hint) from error
+    if path.suffix != ".py" or not is_file:
+        raise PluginError(f"there is no Python file {str(given)!r}", hint=hint)
+    return path
+
+
 def _check_name(given: str, path: Path) -> None:
     """The file becomes the module of its name: PluginError where that is no name, or another module's."""
     name = path.stem
     if not name.isidentifier() or keyword.iskeyword(name):
         raise PluginError(f"{given} cannot be imported: {name!r} is no module's name", hint="rename the file")
+    for origin in _origins(name, path.parent):
+        if origin is not None and Path(origin).resolve() != path:
+            what = f"{given} cannot be imported: {name!r} is the name of another module"
+            raise PluginError(what, where=origin, hint="rename the file")
+
+
+def _origins(name: str, folder: Path) -> Iterator[str | None]:
+    """Where the module of that name comes from: here, and in a process that finds it in `folder` (`name/` is first)."""
     loaded = sys.modules.get(name)
-    spec = None if loaded else find_spec(name)
-    origin = getattr(loaded, "__file__", "built-in") if loaded else spec.origin if spec else None
-    if origin is not None and Path(origin).resolve() != path:
-        what = f"{given} cannot be imported: {name!r} is the name of another module"
-        raise PluginError(what, where=origin, hint="rename the file")
+    if loaded is not None:
+        yield getattr(loaded, "__file__", "built-in")
+    specs = (None if loaded else find_spec(name), PathFinder.find_spec(name, [str(folder)]))
+    yield from (spec.origin for spec in specs if spec is not None)
 
 
 def _read(path: Path) -> bytes:
@@ -122,5 +142,9 @@ def source_of(sha256: str) -> bytes:
 
 
 def look_at_all(files: "Sequence[str | Path | LocalFile]") -> tuple[LocalFile, ...]:
-    """Return the files that are named, each once. PluginError: see `look_at`."""
-    return tuple(dict.fromkeys(look_at(file) for file in files))
+    """Return the files that are named, each once, by its first name. PluginError: see `look_at`."""
+    found: dict[Path, LocalFile] = {}
+    for file in files:
+        looked_at = look_at(file)
+        found.setdefault(looked_at.path, looked_at)
+    return tuple(found.values())

@@ -44,9 +44,10 @@ class Registry:
     def find(self, kind: kinds.Kind, name: str) -> OwnedPart:
         """Return the part of that name. PluginError: none has it (the nearest are named), or two owners do.
 
-        A name that nobody has may be a slow plugin's: that is waited for.
+        A name that nobody has may be a slow plugin's: that is waited for. Whoever had it when the registry was made has
+        it for good: a plugin that comes later does not make a run fail in its middle.
         """
-        found = [item for item in self.parts(kind) if item.part.name == name]
+        found = [item for item in _parts(self.found, kind) if item.part.name == name]
         if not found and any(plugin.state == "slow" for plugin in self.plugins):
             awaited = [plugin.awaited() for plugin in self.found]
             found = [item for item in _parts(awaited, kind) if item.part.name == name]
@@ -107,11 +108,12 @@ def load_registry(
 
     `files` are local files of parts. `ZOO_PLUGINS` in the environment names the installed plugins that count.
     `candidates` replaces the installed plugins (tests, notebooks). Never raises for an installed plugin's fault: see
-    `plugins`. PluginError: a file cannot be taken, or `ZOO_PLUGINS` names what is not installed.
+    `plugins`. PluginError: a file cannot be taken, or `blocked` or `ZOO_PLUGINS` names what is not installed.
     """
     looked_at = look_at_all(files)
     folders = {file.path.parent for file in looked_at if file.added}
-    others = entry_point_candidates(folders) if candidates is None else candidates
+    stems = {file.path.stem for file in looked_at}
+    others = entry_point_candidates(folders, {*blocked} - stems) if candidates is None else candidates
     chosen = only() if candidates is None else None
     allowed = tuple(name for name in blocked if name not in OWN)
     every = [builtin_candidate(__version__), *others, *map(local_candidate, looked_at)]

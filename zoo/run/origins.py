@@ -1,9 +1,10 @@
 """Which distributions a run's parts came from, and what has changed since."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from zoo.errors import Problem, RunError
 from zoo.recipe import Recipe
+from zoo.registry import kinds
 from zoo.registry.local import source_of
 from zoo.registry.owner import COPIES, RECORD, Owner, read_owners
 from zoo.run.folder import RunFolder, versions
@@ -31,15 +32,39 @@ def tell_changes(recipe: Recipe, folder: RunFolder) -> None:
 
 def tell_versions(folder: RunFolder) -> None:
     """Say which versions of zoo and of the libraries below it are not those of the run in `folder`."""
-    if (folder.path / RECORD).exists():
-        then, now = folder.read_json(RECORD)["versions"], versions()
-        for name in sorted({*then, *now}):
-            if then.get(name) != now.get(name):
-                tell("versions", f"{name} {then.get(name, 'none')} then, {now.get(name, 'none')} now")
+    then, now = _versions(folder), versions()
+    for name in sorted({*then, *now} if then else ()):
+        if then.get(name) != now.get(name):
+            tell("versions", f"{name} {then.get(name, 'none')} then, {now.get(name, 'none')} now")
 
 
-def refuse_changes(recipe: Recipe, folder: RunFolder) -> None:
-    """Refuse to go on with a run whose parts are others by now: it would be another run. RunError."""
+def _versions(folder: RunFolder) -> dict[str, str]:
+    """What the folder's record says; nothing where there is none, or another program's: a recipe may lie anywhere."""
+    recorded = folder.read_json(RECORD) if (folder.path / RECORD).exists() else None
+    found = recorded.get("versions") if isinstance(recorded, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def refuse_unknown(recipe: Recipe, folder: RunFolder) -> None:
+    """Refuse to go on with a run that does not say who offered its parts, unless zoo offers all. RunError."""
+    if read_owners(folder.path):
+        return
+    missing = f"{RECORD} is missing or has no owners"
+    problems = [
+        Problem(
+            f"it is not known which version of {now.distribution} gave the run its {part}: {missing}",
+            str(folder.path / RECORD),
+            "start a new run",
+        )
+        for part, now in owners(recipe).items()
+        if not now.is_zoo
+    ]
+    if problems:
+        raise RunError.of(problems)
+
+
+def refuse_changes(recipe: Recipe, folder: RunFolder, only: Sequence[kinds.Kind] = kinds.KINDS) -> None:
+    """Refuse to go on with a run whose parts, of the kinds `only`, are others by now: it would be another. RunError."""
     problems = [
         Problem(
             f"{part} is not the run's: {then.short()} then, {now.short()} now",
@@ -47,6 +72,7 @@ def refuse_changes(recipe: Recipe, folder: RunFolder) -> None:
             f"{then.get()}, or start a new run",
         )
         for part, then, now in _changed(recipe, folder)
+        if part.partition(" ")[0] in {kind.name for kind in only}
     ]
     if problems:
         raise RunError.of(problems)

@@ -9,7 +9,7 @@ from zoo.recipe import Recipe, load_recipe
 from zoo.registry import Registry
 from zoo.run.folder import RunFolder
 from zoo.run.logs import tell
-from zoo.run.origins import refuse_changes, tell_versions
+from zoo.run.origins import refuse_changes, refuse_unknown, tell_versions
 from zoo.train.checkpoint import Checkpoint
 from zoo.train.loop import Loop
 
@@ -20,10 +20,12 @@ MEASURED = ("precision", "channels_last")
 def keep_to(recipe: Recipe, folder: RunFolder, registry: Registry, changes: Sequence[str]) -> Recipe:
     """Return the recipe for a resume: the run's own, with `changes`.
 
-    RunError: `recipe` differs from it elsewhere, or a part of it comes from another version of its distribution.
+    RunError: `recipe` differs from it elsewhere, or a part of it comes from another version of its distribution, or
+    from one that the run does not name.
 
     What the recipe leaves to measuring ("auto") is no difference: the run's recipe has what was measured.
     """
+    refuse_unknown(recipe, folder)
     refuse_changes(recipe, folder)
     tell_versions(folder)
     kept = load_recipe(folder.recipe, registry)

@@ -11,10 +11,11 @@ from torch import Tensor
 from zoo.data import Preprocess, ValBatches, fingerprint
 from zoo.errors import RunError
 from zoo.recipe import Recipe, load_recipe
-from zoo.registry import Registry
+from zoo.registry import Registry, kinds
 from zoo.registry.contracts import DataSource, InputSpec
 from zoo.run.folder import RunFolder
 from zoo.run.network import Network, attach_adapter, build_backbone, make_network
+from zoo.run.origins import refuse_changes
 from zoo.run.steps import place_alone
 from zoo.train.checkpoint import Checkpoints, read
 from zoo.train.evaluate import evaluate
@@ -49,9 +50,11 @@ class Trained:
 def load_trained(folder: RunFolder, registry: Registry, weights: Weights | None = None) -> Trained:
     """Return a run's weights in its model: the validated ones, the best checkpoint's, when None.
 
-    RunError: it has no checkpoint, or that is damaged, or has no moving average.
+    RunError: it has no checkpoint, or that is damaged, or has no moving average; or its network or data would be made
+    by another version of a plugin.
     """
     recipe = load_recipe(folder.recipe, registry)
+    refuse_changes(recipe, folder, (kinds.BACKBONE, kinds.HEAD, kinds.DATA))
     weights = weights or validated(recipe)
     checkpoint = read(_checkpoint(folder, recipe, weights))
     facts = checkpoint.state["facts"]

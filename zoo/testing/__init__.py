@@ -15,9 +15,8 @@ from typing import Any
 from zoo.registry import kinds
 from zoo.registry.parts import Options, Part
 from zoo.registry.registry import Registry, load_registry
-from zoo.testing.cases import AnyCase, Case, cases_of, find_plugin, hold_to
+from zoo.testing.cases import AnyCase, Case, all_cases, find_plugins, hold_to
 from zoo.testing.kit import Check, ConformanceError, NotTriedError
-from zoo.testing.plugins import plugin_cases
 
 __all__ = [
     "Case",
@@ -41,10 +40,9 @@ Given = Options | Mapping[str, Any] | None
 def cases(plugin: str, registry: Registry | None = None) -> tuple[AnyCase, ...]:
     """Return every check of an installed plugin and of each of its parts, by its entry-point or distribution name.
 
-    PluginError: there is no such plugin.
+    Where several have that name, or a distribution has several, those of all. PluginError: there is no such plugin.
     """
-    found = find_plugin(registry or load_registry(), plugin)
-    return (*plugin_cases(found), *(case for part in found.parts for case in cases_of(part)))
+    return tuple(case for found in find_plugins(registry or load_registry(), plugin) for case in all_cases(found))
 
 
 def check_backbone(part: Part, options: Given = None, *, slow: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from math import ceil, floor
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from zoo.errors import ZooError
 from zoo.freeze.still import fix_batchnorm
 from zoo.registry.contracts import Backbone, FeatureSpec, InputSpec, Native
 from zoo.testing.kit import NotTriedError, Trial, check, expect
-from zoo.testing.network import alike, apart, changed, draw, make, perturbed, require_type, snapshot
+from zoo.testing.network import alike, apart, changed, draw, make, perturbed, require_input, require_type, snapshot
 
 Size = tuple[int, int]
 
@@ -38,18 +39,16 @@ def contract(trial: Trial) -> None:
         expect(isinstance(value, wanted), f"{name} is a {wanted.__name__}", type(value).__name__)
     expect(built.spec.channels >= 1, "at least one feature channel", built.spec)
     expect(built.spec.pooled == (built.spec.stride is None), "a stride where features are not pooled", built.spec)
-    given = built.input
-    right = (
-        min(given.size) >= 1 and 0 < given.crop_pct <= 1 and min(given.std) > 0 and max(*given.mean, *given.std) <= 1
-    )
-    expect(right, "pixels, mean and std in the scale 0 to 1, crop_pct above 0 and up to 1", given)
+    require_input(built.input)
 
 
 def _require_shape(built: Backbone, features: Tensor, given: Tensor) -> None:
     spec = built.spec
-    rest = () if spec.pooled else tuple(side // (spec.stride or 1) for side in given.shape[2:])
-    wanted = (len(given), spec.channels, *rest)
-    expect(tuple(features.shape) == wanted, f"features {wanted} for images {tuple(given.shape)}", tuple(features.shape))
+    sides = () if spec.pooled else tuple(side / (spec.stride or 1) for side in given.shape[2:])
+    wanted = (len(given), spec.channels, *map(floor, sides))
+    upwards = (len(given), spec.channels, *map(ceil, sides))  # where a stride does not divide, networks differ
+    right = tuple(features.shape) in (wanted, upwards)
+    expect(right, f"features {wanted} for images {tuple(given.shape)}", tuple(features.shape))
 
 
 @check("a head is built for the features that the spec promises")
@@ -198,7 +197,9 @@ def native_classifier(trial: Trial) -> None:
     weight, bias = state.pop(f"{name}.weight"), state.pop(f"{name}.bias")
     built.module.load_state_dict(state, strict=True)
     with torch.no_grad():
-        found, expected = nn.functional.linear(built.module.eval()(given), weight, bias), native(given)
+        features = built.module.eval()(given)
+        pooled = features if built.spec.pooled else features.mean((2, 3))
+        found, expected = nn.functional.linear(pooled, weight, bias), native(given)
     expect(alike(found, expected), "the library's own logits", apart(found, expected))
 
 
@@ -207,12 +208,17 @@ def native_code(trial: Trial) -> None:
     """The code in `native` builds the library's own model."""
     native = build(trial).native
     library = native.library.partition(".")[0]
-    names: dict[str, Any] = {}
-    with torch.device("meta"):
-        exec(f"import {library}\nimport {native.library}\nnetwork = {native.call(3)}", names)
-        wanted, found = native.build(3).state_dict(), names["network"].state_dict()
-    other = [key for key in {**found, **wanted} if key not in found or key not in wanted]
-    expect(not other, f"`{native.call(3)}` has the tensors of `native.build(3)`", f"other: {other[:5]}")
+    for classes in (3, 5):
+        names: dict[str, Any] = {}
+        with torch.device("meta"):
+            exec(f"import {library}\nimport {native.library}\nnetwork = {native.call(classes)}", names)
+            wanted, found = (_shapes(module) for module in (native.build(classes), names["network"]))
+        other = _odd(found, wanted)
+        expect(not other, f"`{native.call(classes)}` with the tensors of `native.build({classes})`", f"other: {other}")
+
+
+def _shapes(module: nn.Module) -> dict[str, Any]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 @check("checkpoints hold the state dict and nothing else")
@@ -264,6 +270,24 @@ def fixed_batchnorm(trial: Trial) -> None:
     expect(not moved, "no statistics changed", moved[:3])
 
 
+@check("a run takes the fastest memory format and precision, and trains in train mode")
+def training(trial: Trial) -> None:
+    """In train mode finite features of the same shape, with gradients, in either memory format and in bf16."""
+    built = build(trial)
+    given = images(built, 4)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        module = built.module.to(memory_format=layout).train()
+        asleep = [name for name, below in module.named_modules() if not below.training]
+        expect(not asleep, "every module in train mode after train()", asleep[:3])
+        for half in (False, True):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                features = module(given.to(memory_format=layout))
+            _require_shape(built, features, given)
+            good = bool(features.isfinite().all()) and features.requires_grad
+            words = f"finite features with a gradient ({layout}, {'bf16' if half else 'fp32'})"
+            expect(good, words, "not finite, or without a gradient")
+
+
 @check("the moving average is a deep copy, and processes that are spawned get a pickled one")
 def copies(trial: Trial) -> None:
     """A deep copy and a pickled copy give the same features and share nothing."""
@@ -288,9 +312,15 @@ def depths(trial: Trial) -> None:
     deepest = max(built.depths.of.values())
     right = min(built.depths.of.values()) == 0 and built.depths.heads >= deepest
     expect(right, "depths from 0 to that of the heads", f"{min(built.depths.of.values())} to {deepest}")
+    first = [
+        min(depth for name, depth in built.depths.of.items() if name == stage or name.startswith(f"{stage}."))
+        for stage in built.stages
+    ]
+    expect(first == sorted(first), "depths that grow from stage to stage", dict(zip(built.stages, first, strict=True)))
 
 
 CHECKS = (
     *(contract, shapes, image_sizes, batch_independence, channels, meta_device, gradients, stages, stage_order),
-    *(native_names, native_classifier, native_code, state_round_trip, seed, eval_mode, fixed_batchnorm, copies, depths),
+    *(native_names, native_classifier, native_code, state_round_trip, seed, eval_mode, training, fixed_batchnorm),
+    *(copies, depths),
 )

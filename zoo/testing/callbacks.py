@@ -143,7 +143,8 @@ def run_unchanged(trial: Trial) -> None:
     epochs = len(found.metrics)
     expect(found.metrics == expected.metrics[:epochs], f"metrics {expected.metrics[:epochs]}", found.metrics)
     common = set(found.tensors) & set(expected.tensors)
-    expect(len(common) >= epochs, "the same checkpoints", sorted(found.tensors))
+    whole = len(common) >= epochs if stopped else set(found.tensors) == set(expected.tensors)
+    expect(whole, "the same checkpoints", sorted(found.tensors))
     other = sorted(name for name in common if found.tensors[name] != expected.tensors[name])
     expect(not other, "the same weights", f"other ones in {other}")
 
@@ -225,7 +226,8 @@ def _asked(trial: Trial) -> list[Any]:
     metrics = dict(_without().metrics[0])
     numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
     history: Sequence[Evaluated] = [Evaluated(epoch, 3 * epoch + 3, numbers, epoch == 0) for epoch in range(12)]
-    return [heard[0].should_stop(history=history[: length + 1]) for length in range(12)]
+    events = make_events({CALLBACK: heard[0]})
+    return [events.should_stop(history=history[: length + 1]) for length in range(12)]
 
 
 CHECKS = (contract, run_unchanged, leaves_nothing, resumes, stop_is_pure)

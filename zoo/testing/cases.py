@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import PluginError, nearest
+from zoo.installed import is_among
 from zoo.registry import kinds
 from zoo.registry.discovery import Plugin
 from zoo.registry.parts import Options, Part
 from zoo.registry.registry import Registry
 from zoo.testing.kit import Check, ConformanceError, NotTriedError, Trial
-from zoo.testing.plugins import PluginCase
+from zoo.testing.plugins import PluginCase, plugin_cases
 
 
 def checks_of(kind: kinds.Kind) -> tuple[Check, ...]:
@@ -67,13 +68,14 @@ class Case:
     def _examples(self, folder: Path) -> Sequence[Options]:
         folder.mkdir()
         try:
-            return self.part.list_examples(folder)
-        except (NotTriedError, PluginError):
+            found = self.part.list_examples(folder)
+        except (NotTriedError, KeyboardInterrupt):
             raise
-        except Exception as error:
-            came = f"{type(error).__name__}: {error}"
-            why = "the checks build the part with them; name a function with `examples=` where there are no defaults"
-            raise ConformanceError("examples", "options to build the part with", came, why) from error
+        except BaseException as error:
+            raise _no_examples(f"{type(error).__name__}: {error}") from error
+        if not found:
+            raise _no_examples("none")
+        return found
 
     def _try(self, options: Options, folder: Path) -> str:
         """Return why nothing could be tried, or ""."""
@@ -88,6 +90,11 @@ class Case:
         return ""
 
 
+def _no_examples(came: str) -> ConformanceError:
+    why = "the checks build the part with them; name a function with `examples=` where there are no defaults"
+    return ConformanceError("examples", "options to build the part with", came, why)
+
+
 AnyCase = Case | PluginCase
 """What a plugin is held to: checks of itself, and of each of its parts."""
 
@@ -95,6 +102,11 @@ AnyCase = Case | PluginCase
 def cases_of(part: Part, options: Options | None = None, *, slow: bool = True) -> tuple[Case, ...]:
     """Return a case for each check of a part; without `slow` those that start processes are left out."""
     return tuple(Case(part, check, options) for check in checks_of(part.kind) if slow or not check.slow)
+
+
+def all_cases(plugin: Plugin) -> tuple[AnyCase, ...]:
+    """Return every check of a plugin: those of itself, and those of its parts."""
+    return (*plugin_cases(plugin), *(case for part in plugin.parts for case in cases_of(part)))
 
 
 def hold_to(kind: kinds.Kind, part: Part, options: Options | Mapping[str, Any] | None, slow: bool) -> None:
@@ -117,10 +129,10 @@ def hold_to(kind: kinds.Kind, part: Part, options: Options | Mapping[str, Any] |
         raise failed[0]
 
 
-def find_plugin(registry: Registry, name: str) -> Plugin:
-    """Return the plugin of that entry-point or distribution name. PluginError: there is none."""
-    for plugin in registry.plugins:
-        if name in (plugin.owner.plugin, plugin.owner.distribution):
-            return plugin.awaited()
-    known = [plugin.owner.plugin for plugin in registry.plugins]
-    raise PluginError(f"there is no plugin {name!r}", hint=nearest(name, known))
+def find_plugins(registry: Registry, name: str) -> tuple[Plugin, ...]:
+    """Return the plugins of that entry-point or distribution name, slow ones waited for. PluginError: none has it."""
+    found = [one for one in registry.plugins if is_among((name,), one.owner.plugin, one.owner.distribution)]
+    if not found:
+        known = [plugin.owner.plugin for plugin in registry.plugins]
+        raise PluginError(f"there is no plugin {name!r}", hint=nearest(name, known))
+    return tuple(plugin.awaited() for plugin in found)

@@ -42,6 +42,7 @@ def contract(trial: Trial) -> None:
     source = build(trial)
     named = isinstance(source.classes, tuple) and all(isinstance(name, str) and name for name in source.classes)
     expect(named, "classes as a tuple of names", source.classes)
+    expect(all(map(str.isprintable, source.classes)), "names that a line of text can hold", source.classes)
     for name, split in _splits(source):
         for index in _some(split):
             target = split.target(index)

@@ -19,7 +19,7 @@ METHODS = (
     *("place", "wrap", "micro", "inference", "send", "autocast", "backward", "step", "reduce", "collect", "total"),
     *("gather", "state", "load_state", "close"),
 )
-STEPS, IMAGES = 3, 8
+STEPS, IMAGES = 6, 8
 
 
 def build(trial: Trial) -> Strategy:
@@ -80,7 +80,7 @@ def contract(trial: Trial) -> None:
 
 @check("a run must come to the same weights under every strategy")
 def same_as_single(trial: Trial) -> None:
-    """After three steps the weights of a single device: in one piece, in micro-batches, and with clipped gradients."""
+    """After six steps the weights of a single device: in one piece, in micro-batches, and with clipped gradients."""
     for accumulate, clip in ((1, None), (2, None), (1, 0.05)):
         words = f"(accumulate {accumulate}, clip_norm {clip})"
         _compare(fit(build(trial), accumulate, clip), fit(single(), accumulate, clip), words)

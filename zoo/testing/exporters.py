@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +57,7 @@ def eager(model: Exportable, takes: str) -> Callable[[Tensor], Tensor]:
 
 def given(takes: str) -> Tensor:
     """Return images of what an artefact takes: normalised ones, or decoded ones of the network's own size."""
-    images = draw(1, 3, *SPEC.size, seed=8)
+    images = draw(3, 3, *SPEC.size, seed=8)
     return images if takes == "normalised" else (images * 40 + 128).clamp(0, 255).to(torch.uint8)
 
 
@@ -79,7 +80,8 @@ def contract(trial: Trial) -> None:
     expect(drop is None or 0 <= drop <= 1, "a permitted drop from 0 to 1, or None", drop)
     expect(exporter.takes in ("normalised", "decoded"), '"normalised" or "decoded"', exporter.takes)
     runtime = exporter.runtime(model().native)
-    expect(isinstance(runtime, str) and bool(runtime), "the package that runs the artefact", runtime)
+    named = isinstance(runtime, str) and re.fullmatch(r"[a-z_][a-z0-9_]*", runtime) is not None
+    expect(named, "the package that runs the artefact, as it is imported", repr(runtime))
 
 
 @check("the bundle holds what `write` returns; what lies elsewhere is lost")

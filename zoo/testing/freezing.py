@@ -1,6 +1,7 @@
 """Checks of freeze policies. They are tried on the kit's own network: stages conv1, bn1, layer1, layer2, layer3."""
 
 import copy
+from dataclasses import replace
 from math import isfinite
 from time import perf_counter
 from typing import Any
@@ -58,6 +59,7 @@ def _rates(trial: Trial, layout: Layout, epoch: int) -> dict[str, Any]:
 def cover(trial: Trial) -> None:
     """A rate for exactly the parameters of the layout: None, or a finite number from 0."""
     for layout in _layouts(trial):
+        _rates(trial, replace(layout, epochs=0), 0)  # no run around it: `zoo.freeze.apply`
         for epoch in range(EPOCHS):
             rates = _rates(trial, layout, epoch)
             odd = sorted(set(rates) ^ set(layout.parameters))
@@ -86,6 +88,7 @@ def pure(trial: Trial) -> None:
     policy, expected = trial.build(), {}
     for epoch in range(EPOCHS):
         expected[epoch] = dict(policy(layout, epoch))
+    expect(layout == _layouts(trial)[0], "a layout that is left as it was", "it was changed")
     for epoch in reversed(range(EPOCHS)):
         expect(dict(policy(layout, epoch)) == expected[epoch], f"the same rates for epoch {epoch} again", "others")
         fresh = _rates(trial, layout, epoch)

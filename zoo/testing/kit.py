@@ -59,7 +59,9 @@ class Check:
             raise ConformanceError(self.name, unlike.expected, unlike.came, self.why) from None
         except (ConformanceError, NotTriedError):
             raise
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a part may raise anything, SystemExit included
             raise ConformanceError(self.name, self.expected, f"{type(error).__name__}: {error}", self.why) from error
 
 

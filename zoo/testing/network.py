@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from zoo.registry.contracts import Backbone, FeatureSpec, InputSpec, Native, TargetSpec
+from zoo.registry.contracts import Backbone, FeatureSpec, InputSpec, Interpolation, Native, TargetSpec
 from zoo.testing.kit import Trial, expect
 
 Built = TypeVar("Built")
@@ -102,6 +102,16 @@ def small_backbone() -> Backbone:
 def target() -> TargetSpec:
     """Return what a head is to predict."""
     return TargetSpec(CLASSES)
+
+
+def require_input(given: InputSpec) -> None:
+    """Go on when a preprocessing makes sense."""
+    triples = all(isinstance(three, tuple) and len(three) == 3 for three in (given.mean, given.std))
+    right = triples and min(given.size) >= 1 and min(given.std) > 0 and max(*given.mean, *given.std) <= 1
+    wanted = "pixels, mean and std as three numbers in the scale 0 to 1, crop_pct above 0 and up to 1"
+    expect(right and 0 < given.crop_pct <= 1, wanted, given)
+    known = get_args(Interpolation)
+    expect(given.interpolation in known, f"an interpolation out of {known}", given.interpolation)
 
 
 def require_type(value: object, wanted: type, trial: Trial) -> None:

@@ -6,14 +6,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zoo.errors import PluginError
 from zoo.installed import named
 from zoo.registry.discovery import GROUP, Plugin
+from zoo.registry.registry import load_registry
 from zoo.testing.kit import ConformanceError, NotTriedError
 
 SECONDS = 0.5
 """What importing a plugin may take."""
 HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "torchmetrics", "safetensors", "huggingface_hub")
+
+ALONE = "processes that a run starts import it by its name, and nothing of zoo's beforehand"
 
 PROBE = """
 import contextlib, importlib, io, json, os, signal, sys, time, warnings
@@ -44,12 +46,12 @@ class Probed:
 
 
 def probe(plugin: Plugin) -> Probed:
-    """Import a plugin's module in a new process. PluginError: it cannot be imported; NotTriedError: it is a file."""
+    """Import a plugin's module in a new process. ConformanceError: it cannot be; NotTriedError: it is a file."""
     module = _module(plugin)
     given = json.dumps([module, HEAVY, sys.path])
     done = subprocess.run([sys.executable, "-c", PROBE, given], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise PluginError(f"{module} cannot be imported: {done.stderr.strip().splitlines()[-1]}")
+        raise ConformanceError("light import", f"{module} imported alone", done.stderr.strip().splitlines()[-1], ALONE)
     return Probed(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -85,6 +87,8 @@ class PluginCase:
 
 
 def _loads(plugin: Plugin) -> str:
+    if plugin.state == "blocked":
+        raise NotTriedError("it is left out")
     return "" if plugin.state == "ok" else f"{plugin.state}: {plugin.reason}"
 
 
@@ -101,6 +105,13 @@ def _imports(plugin: Plugin) -> str:
     return "; ".join(filter(None, faults))
 
 
+def _own_names(plugin: Plugin) -> str:
+    if plugin.owner.is_zoo:
+        raise NotTriedError("they are zoo's own")
+    own = {(part.kind, part.name) for part in load_registry(candidates=()).plugins[0].parts}
+    return ", ".join(f"{part.kind.name} {part.name}" for part in plugin.parts if (part.kind, part.name) in own)
+
+
 def _says_api(plugin: Plugin) -> str:
     return "" if plugin.api is not None else "nothing"
 
@@ -115,6 +126,13 @@ def plugin_cases(plugin: Plugin) -> tuple[PluginCase, ...]:
             f"an import within {SECONDS} s, of nothing heavy, that prints and changes nothing",
             "every zoo command imports it, `zoo list` and `zoo check` included",
             _imports,
+        ),
+        PluginCase(
+            plugin,
+            "names",
+            "names of parts that none of zoo's own has",
+            "whoever installs the plugin could not use zoo's own part of that name any more",
+            _own_names,
         ),
         PluginCase(
             plugin,

@@ -120,6 +120,7 @@ def restored() -> Iterator[None]:
         torch.backends.cudnn.benchmark,
         torch.is_grad_enabled(),
     )
+    device = str(torch.get_default_device())
     drawn = random.getstate(), np.random.get_state()
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         try:
@@ -134,6 +135,8 @@ def restored() -> Iterator[None]:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
             torch.set_default_dtype(dtype)
+            if str(torch.get_default_device()) != device:
+                torch.set_default_device(None if device == "cpu" else device)
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic)
             torch.set_float32_matmul_precision(precision)

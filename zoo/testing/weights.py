@@ -10,7 +10,7 @@ from zoo.files import sha256
 from zoo.registry.builtin.backbones import TimmOptions
 from zoo.registry.contracts import Align, WeightsFile, WeightsRequest
 from zoo.testing.kit import NotTriedError, Trial, check, expect
-from zoo.testing.network import make, require_type
+from zoo.testing.network import make, require_input, require_type
 from zoo.weights.places import weights_request
 from zoo.weights.reading import read_checkpoint
 
@@ -68,11 +68,10 @@ def naming(trial: Trial) -> None:
 def facts(trial: Trial) -> None:
     """Preprocessing in the scale 0 to 1 and class names without doubles, where they are declared."""
     file = build(trial)
-    given = file.input
-    if given is not None:
-        right = 0 < given.crop_pct <= 1 and min(given.std) > 0 and max(*given.mean, *given.std) <= 1
-        expect(right, "mean and std in the scale 0 to 1, crop_pct above 0 and up to 1", given)
+    if file.input is not None:
+        require_input(file.input)
     if file.classes is not None:
+        expect(isinstance(file.classes, tuple) and bool(file.classes), "class names as a tuple", file.classes)
         expect(len(set(file.classes)) == len(file.classes), "class names that differ", "a name twice")
 
 

@@ -19,13 +19,20 @@ from zoo.testing import check_callback
 from zoo_mlflow.callback import Mlflow, build
 from zoo_mlflow.names import parameter_key, parameters, shortened
 from zoo_mlflow.plugin import PARTS, MlflowOptions
-from zoo_mlflow.store import connect, load, read_note
+from zoo_mlflow.store import artefacts_of, connect, load, read_note
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store that many runs share: making its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('store') / 'shared.db'}"
+
+
+def test_artefacts_lie_beside_the_database_and_not_in_the_working_folder(tmp_path: Path) -> None:
+    beside = (tmp_path / "artefacts").as_uri()
+    assert artefacts_of(tmp_path, None) == beside
+    assert artefacts_of(Path("run"), f"sqlite:///{tmp_path}/all.db") == beside
+    assert artefacts_of(tmp_path, "http://server:5000") is None
 
 
 def copied(store: str, path: Path) -> str:

@@ -1,6 +1,7 @@
 """A small backbone, and what its author may get wrong."""
 
 import os
+import sys
 from dataclasses import replace
 
 import torch
@@ -58,7 +59,11 @@ class Odd(Tiny):
             self.norm.running_mean.mul_(0.9).add_(0.1 * self.stem(images).mean((0, 2, 3)).detach())
         if fault == "detached stem":
             return self.fc(self.body(self.norm(self.stem(images).detach()).relu()).relu().mean((2, 3)))
+        if fault == "only one memory format":
+            images.view(len(images), -1)
         features = self.fc(self.features(images))
+        if fault == "not a number in train mode" and self.training:
+            return features / 0 * 0
         if fault == "scaled features":
             return features * 2
         if fault == "another shape for one image" and len(images) == 1:
@@ -92,6 +97,14 @@ FAULTS = {
     "not on the meta device": "meta device",
     "mean of 0 to 255": "contract",
     "depths of half": "depths",
+    "depths backwards": "depths",
+    "always three classes in the code": "native code",
+    "only one memory format": "training",
+    "not a number in train mode": "training",
+    "a mean of one number": "contract",
+    "an unknown interpolation": "contract",
+    "another default device": "process untouched",
+    "ends the process": "shapes",
     "holds a lambda": "copies",
     "changes the default dtype": "process untouched",
     "reads the command line": "keeps to its options",
@@ -118,9 +131,13 @@ def build(options: Faulty, image_size: tuple[int, int] | None) -> Backbone:
         module.stem.weight.data += torch.arange(216.0, device=module.stem.weight.device).view(8, 3, 3, 3) / 1000
     module.fc = nn.Identity()
     names = [name for name, _ in module.named_parameters()]
-    depths = Depths(dict.fromkeys(names[: len(names) // 2] if fault == "depths of half" else names, 0), 1)
+    depths = _depths(fault, names)
     native = Native("tests.testing.faulty.backbones", "tiny", "fc", Tiny, _code(fault))
     spec = InputSpec(size=(32, 32))
+    if fault == "a mean of one number":
+        spec = replace(spec, mean=(0.5,))
+    if fault == "an unknown interpolation":
+        spec = replace(spec, interpolation="cubic")
     if fault == "mean of 0 to 255":
         spec = replace(spec, mean=(123.7, 116.3, 103.5))
     found: nn.Module = Renamed(module) if fault == "renamed" else module
@@ -148,7 +165,17 @@ def _stages(fault: str) -> tuple[str, ...]:
     return stages.get(fault, ("stem", "norm", "body"))
 
 
+def _depths(fault: str, names: list[str]) -> Depths:
+    places = {"stem": 0, "norm": 0, "body": 1, "spare": 1}
+    if fault == "depths backwards":
+        places = {"stem": 1, "norm": 1, "body": 0}
+    of = {name: places[name.partition(".")[0]] for name in names}
+    return Depths(dict(list(of.items())[: len(of) // 2]) if fault == "depths of half" else of, 2)
+
+
 def _code(fault: str) -> str:
+    if fault == "always three classes in the code":
+        return "tests.testing.faulty.backbones.Tiny(num_classes=3)"
     odd = "nn.Sequential" if fault == "wrong code" else "Tiny"
     return f"tests.testing.faulty.backbones.{odd}(num_classes=classes)"
 
@@ -158,9 +185,11 @@ def _misbehave(fault: str) -> None:
         torch.manual_seed(0)
     if fault == "changes the default dtype":
         torch.set_default_dtype(torch.float32 if torch.get_default_dtype() == torch.float64 else torch.float64)
+    if fault == "another default device":
+        torch.set_default_device("cpu:0")
+    if fault == "ends the process":
+        sys.exit(0)
     if fault == "reads the command line":
-        import sys
-
         sys.argv[0]
     if fault == "looks for the recipe" and os.path.exists("recipe.toml"):
         with open("recipe.toml") as file:

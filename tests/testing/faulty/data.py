@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -50,6 +51,8 @@ class Squares:
             return f"{hash(self.name)}/{index}"
         if self.fault == "names from memory":
             return f"{id(self)}/{index}"
+        if self.fault == "names from the working folder":
+            return f"{Path.cwd()}/{self.name}/{index}"
         return f"{self.name}/{index}"
 
 
@@ -66,6 +69,7 @@ FAULTS = {
     "validates on training images": "no leak",
     "a list of classes": "contract",
     "an empty class": "contract",
+    "a class of two lines": "contract",
     "draws from Python's generator": "process untouched",
 }
 SLOW_FAULTS = {"names from hashes": "order elsewhere"}
@@ -80,6 +84,8 @@ def build(options: Faulty, seed: int) -> DataSource:
         random.shuffle(val)
     if fault == "validates on training images":
         val = train[:2]
+    if fault == "a class of two lines":
+        return DataSource(Squares("train", train, ""), Squares("val", val, ""), ("red", "green", "dark\nblue"))
     names = (*NAMES, "white") if fault == "an empty class" else NAMES
     classes = list(names) if fault == "a list of classes" else names
     return DataSource(Squares("train", train, fault), Squares("val", val, fault), classes)

@@ -36,6 +36,8 @@ class Head(nn.Module):
         if self.fault == "centres the batch":
             features = features - features.mean(0)
         pooled = features if self.pooled else features.mean((2, 3))
+        if self.fault == "another pooling than the native form's" and not self.pooled:
+            pooled = features.amax((2, 3))
         if self.fault == "detaches the features":
             pooled = pooled.detach()
         logits = self.linear(pooled)
@@ -49,6 +51,11 @@ class Head(nn.Module):
         if self.fault == "loss of the batch":
             losses = cross_entropy(logits.float(), target, reduction="none")
             return losses / losses.mean().detach()
+        if self.fault == "a loss for three classes":
+            weight = torch.tensor([1.0, 2.0, 3.0])
+            return cross_entropy(logits.float(), target, weight, reduction="none")
+        if self.fault == "ignores the first class" and not target.is_floating_point():
+            return cross_entropy(logits.float(), target, reduction="none", ignore_index=0)
         if self.fault == "loss upside down":
             return -cross_entropy(logits.float(), target, reduction="none").clamp(max=50)
         if self.fault == "half precision loss":
@@ -87,6 +94,9 @@ FAULTS = {
     "no probabilities": "loss probabilities",
     "loss of the batch": "loss unreduced",
     "loss upside down": "loss direction",
+    "a loss for three classes": "loss unreduced",
+    "ignores the first class": "loss direction",
+    "another pooling than the native form's": "native names",
     "half precision loss": "half precision",
     "one metric for all": "metrics declared",
     "another metric name": "metrics declared",

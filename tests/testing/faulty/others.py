@@ -25,6 +25,7 @@ WEIGHTS = {
     "a pattern that matches nothing": "naming",
     "downloads again": "repeatable",
     "classes twice": "facts",
+    "a list of classes": "facts",
     "std of zero": "facts",
 }
 
@@ -40,7 +41,7 @@ def weights(options: Faulty, request: zoo.WeightsRequest) -> zoo.WeightsFile:
         sha256="0" * 64 if fault == "another digest" else sha256(path),
         rename=(("^backbone\\.", ""),) if fault == "a pattern that matches nothing" else (("^fc", "head"),),
         input=zoo.InputSpec(std=(0.0, 1.0, 1.0)) if fault == "std of zero" else None,
-        classes=("cat", "cat") if fault == "classes twice" else None,
+        classes={"classes twice": ("cat", "cat"), "a list of classes": ["cat"]}.get(fault),
     )
 
 
@@ -49,6 +50,8 @@ FREEZE = {
     "names of its own": "cover",
     "a negative rate": "cover",
     "True for trained": "cover",
+    "divides by the epochs": "cover",
+    "changes the layout": "pure",
     "nothing at last": "something trains",
     "counts its calls": "pure",
     "remembers the last epoch": "pure",
@@ -63,6 +66,10 @@ def freeze(options: Faulty) -> zoo.FreezePolicy:
         calls.append(epoch)
         if fault == "slow":
             time.sleep(0.03)
+        if fault == "divides by the epochs":
+            epoch // layout.epochs
+        if fault == "changes the layout":
+            layout.depths.clear()
         names = [name for name in layout.parameters if fault != "forgets the norms" or name not in layout.norms]
         rates: dict[str, Any] = dict.fromkeys(names, 1.0)
         if fault == "names of its own":
@@ -137,6 +144,8 @@ EXPORT = {
     "the same file always": "same bytes",
     "reads the trained model": "reads back",
     "another transposition": "reads back",
+    "one image alone": "reads back",
+    "a runtime with a version": "contract",
     "changes the model": "model untouched",
     "code that needs zoo": "code",
     "code without a network": "code",
@@ -154,7 +163,7 @@ class Exporter:
         self.model: Any = None
 
     def runtime(self, native: zoo.Native) -> str:
-        return self.inner.runtime(native)
+        return "timm>=1.0" if self.fault == "a runtime with a version" else self.inner.runtime(native)
 
     def check(self, model: zoo.Exportable) -> None:
         self.inner.check(model)
@@ -184,7 +193,8 @@ class Exporter:
             if not (folder.parent / "written").exists():
                 raise FileNotFoundError(folder.parent / "written")
             return zoo.build_network(self.model)
-        return self.inner.read(model, folder)
+        network = self.inner.read(model, folder)
+        return (lambda images: network(images[:1])) if self.fault == "one image alone" else network
 
     def code(self, model: zoo.Described) -> str:
         if self.fault == "code that needs zoo":
@@ -203,6 +213,7 @@ CALLBACK = {
     "a wrong argument": "contract",
     "changes the metrics": "run unchanged",
     "changes the checkpoint": "run unchanged",
+    "deletes a checkpoint": "run unchanged",
     "writes elsewhere": "leaves nothing",
     "a file of its own beside the run's": "leaves nothing",
     "prints": "leaves nothing",
@@ -227,6 +238,8 @@ class Callback:
             raise KeyError("no logger")
         if self.fault == "a thread that goes on":
             threading.Thread(target=STOP.wait).start()
+        if self.fault == "a daemon thread":
+            threading.Thread(target=STOP.wait, daemon=True).start()
 
     @zoo.hookimpl
     def evaluated(self, event: zoo.Evaluated) -> None:
@@ -236,6 +249,8 @@ class Callback:
             for path in self.folder.rglob("model.safetensors"):
                 state = load_file(path)
                 save_file({name: tensor * 0 for name, tensor in state.items()}, path)
+        if self.fault == "deletes a checkpoint" and event.epoch == 1:
+            next(self.folder.rglob("model.safetensors")).unlink()
         if self.fault == "writes elsewhere":
             Path("log.csv").write_text("1")
         if self.fault == "a file of its own beside the run's":

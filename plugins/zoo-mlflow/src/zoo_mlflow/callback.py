@@ -10,7 +10,7 @@ import zoo
 
 from zoo_mlflow.names import parameters
 from zoo_mlflow.plugin import MlflowOptions
-from zoo_mlflow.store import Note, connect, load, new_database, read_note, write_note
+from zoo_mlflow.store import Note, artefacts_of, connect, load, new_database, read_note, write_note
 from zoo_mlflow.tracked import Tracked, best, experiment
 
 NAME = "mlflow"
@@ -60,7 +60,7 @@ class Mlflow:
         self._folder.mkdir(exist_ok=True)
         database = new_database(self._folder)
         client = connect(self._folder, asked, database)
-        beside = None if asked else (self._folder / "artefacts").absolute().as_uri()
+        beside = artefacts_of(self._folder, asked)
         made = client.create_run(experiment(client, self._options.experiment, beside), run_name=event.name)
         write_note(self._folder, Note(made.info.run_id, asked, database))
         return Tracked(client, made.info.run_id)

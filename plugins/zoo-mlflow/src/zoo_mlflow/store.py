@@ -16,6 +16,9 @@ import zoo
 NOTE = "run.json"
 """The file in `RUN/mlflow` by which a resume finds its run again."""
 
+SQLITE = "sqlite:///"
+"""What the URI of a database file begins with; its path follows."""
+
 _opened: set[Path] = set()
 
 
@@ -60,6 +63,17 @@ def new_database(folder: Path) -> str:
     return path.name
 
 
+def artefacts_of(folder: Path, store: str | None) -> str | None:
+    """Return where a new experiment of a store keeps its artefacts: `artefacts` beside the database; None: as it likes.
+
+    Left to itself MLflow takes a folder of the working one for those of a database.
+    """
+    if store is not None and not store.startswith(SQLITE):
+        return None
+    beside = folder if store is None else Path(store.removeprefix(SQLITE)).parent
+    return (beside / "artefacts").absolute().as_uri()
+
+
 def load() -> None:
     """Import MLflow."""
     with _alone():
@@ -74,7 +88,7 @@ def connect(folder: Path, store: str | None, database: str) -> Any:
     if store is None:
         _opened.add(path)
     with _alone():
-        return MlflowClient(tracking_uri=store or f"sqlite:///{path}")
+        return MlflowClient(tracking_uri=store or f"{SQLITE}{path}")
 
 
 @contextmanager
