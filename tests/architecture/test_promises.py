@@ -8,6 +8,7 @@ from statistics import median
 import pytest
 import tomli
 
+import zoo
 from zoo.files import sha256
 from zoo.recipe import load_recipe
 from zoo.registry import kinds
@@ -94,11 +95,24 @@ def test_every_part_can_be_built_and_describes_itself(kind, registry):
 
 def test_plugins_import_only_the_public_api():
     for path in (ROOT / "plugins").rglob("src/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = list(ast.walk(ast.parse(path.read_text())))
+        for node in tree:
             modules = [node.module] if isinstance(node, ast.ImportFrom) else []
             modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             private = [name for name in modules if name and name.startswith("zoo.") and name != "zoo.testing"]
             assert private == [], path
+        used = {node.attr for node in tree if isinstance(node, ast.Attribute) and _is_zoo(node.value)}
+        used |= {
+            name.name
+            for node in tree
+            if isinstance(node, ast.ImportFrom) and node.module == "zoo"
+            for name in node.names
+        }
+        assert used <= {*zoo.__all__}, path
+
+
+def _is_zoo(node):
+    return isinstance(node, ast.Name) and node.id == "zoo"
 
 
 def test_the_project_is_what_its_readers_expect():
