@@ -3,10 +3,9 @@
 import contextlib
 import io
 import json
-import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -155,10 +154,10 @@ def leaves_nothing(trial: Trial) -> None:
     here, before_it = trial.folder / "here", trial.folder / "before"
     for folder in (here, before_it):
         folder.mkdir()
-    with _inside(before_it):
+    with contextlib.chdir(before_it):
         _with(trial, "first")  # what is imported now is there already
     printed, before, threads = io.StringIO(), world(), set(threading.enumerate())
-    with _inside(here), contextlib.redirect_stdout(printed):
+    with contextlib.chdir(here), contextlib.redirect_stdout(printed):
         _with(trial, "second")
     left = [thread.name for thread in threading.enumerate() if thread not in threads and not thread.daemon]
     expect(not left, "no thread that goes on", left)
@@ -170,16 +169,6 @@ def leaves_nothing(trial: Trial) -> None:
     odd = sorted(inside - {*PARTS, trial.part.name})
     expect(not odd, f"in the run's folder files below {trial.part.name!r} alone: --overwrite knows that name", odd)
     expect(not strewn and not beside, "nothing written outside the run's folder", strewn + beside)
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 @check("a run that goes on has its history, and the callback a folder that it wrote in before")

@@ -1,11 +1,10 @@
 """Checks of exporters. They write timm's `test_resnet` with three classes."""
 
 import contextlib
-import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,7 @@ def files(trial: Trial) -> None:
     """Files that exist below the folder, all that it wrote, the main one first."""
     here = trial.folder / "here"
     here.mkdir()
-    with _inside(here):
+    with contextlib.chdir(here):
         _, _, folder, found = write(trial)
     expect(bool(found), "at least one file", found)
     missing = [str(path) for path in found if not path.is_file() or not path.is_relative_to(folder)]
@@ -148,23 +147,13 @@ def code(trial: Trial) -> None:
     expect("zoo" not in text.replace("model_zoo", ""), "code without zoo", text)
     names: dict[str, Any] = {}
     images = given(exporter.takes)
-    with _inside(folder), torch.no_grad(), warnings.catch_warnings():
+    with contextlib.chdir(folder), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the artefact's library thinks of its own calls
         exec(text, names)
         expect(callable(names.get("network")), "a function `network`", sorted(set(names) - {"__builtins__"}))
         found = torch.as_tensor(names["network"](images))
         expected = eager(exported, exporter.takes)(images)
     expect(alike(found, expected, max(exporter.tolerance, 1e-5)), "the model's logits", apart(found, expected))
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 CHECKS = (contract, files, same_bytes, reads_back, model_untouched, code)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zoo.installed import named
+from zoo.registry.deadline import HEAVY
 from zoo.registry.discovery import GROUP, Plugin
 from zoo.registry.registry import load_registry
 from zoo.testing.kit import ConformanceError, NotTriedError
 
 SECONDS = 0.5
 """What importing a plugin may take."""
-HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "torchmetrics", "safetensors", "huggingface_hub")
 
 ALONE = "processes that a run starts import it by its name, and nothing of zoo's beforehand"
 

@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import io
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -129,15 +128,11 @@ def _build(trial: Trial) -> None:
 @contextlib.contextmanager
 def _elsewhere() -> Iterator[Path]:
     """Work in a folder with a recipe that is none of anyone's business."""
-    before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.toml"
         recipe.write_text("format = 1\n", encoding="utf-8")
-        os.chdir(folder)
-        try:
+        with contextlib.chdir(folder):
             yield recipe
-        finally:
-            os.chdir(before)
 
 
 CHECKS = (
