@@ -1,8 +1,9 @@
 import os
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import closing
-from multiprocessing import active_children
+from contextlib import closing, contextmanager
+from multiprocessing import active_children, resource_sharer
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.runs.processes import wait_for
+from zoo.data import loader
 from zoo.data.arrays import ArraySplit
 from zoo.data.digits import build
 from zoo.data.imagefolder import FolderSplit
@@ -231,3 +234,47 @@ def test_a_worker_that_is_killed_is_explained() -> None:
         list(batches.epoch(0))
     assert str(refused.value).startswith("a loader process ended: DataLoader worker (pid")
     assert str(refused.value).endswith("  where: data.workers\n  mend:  set fewer workers: memory may be short")
+
+
+class _Breaks(ArraySplit):
+    """In a worker: while the second batch waits to be fetched, it takes no more calls for tensors, and is killed."""
+
+    def __init__(self, folder: Path, lives: float) -> None:
+        super().__init__(np.zeros((6, 2, 2), np.uint8), np.zeros(6, np.int64), "n")
+        self.folder, self.lives, self.calls = folder, lives, 0
+
+    def image(self, index: int) -> Image.Image:
+        self.calls += 1
+        if self.calls == 5:  # of the third batch
+            wait_for(self.folder / "one fetched")
+            resource_sharer._resource_sharer._listener.close()  # type: ignore[attr-defined]
+            (self.folder / "cut").touch()
+            time.sleep(self.lives)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().image(index)
+
+
+@contextmanager
+def cut_off(folder: Path, lives: float) -> Iterator[Iterator[Batch]]:
+    """An epoch whose worker, which goes on for some seconds, does not answer when the next batch is fetched."""
+    batches = TrainBatches(_Breaks(folder, lives), SPEC, DataTable(workers=1), batch_size=2, seed=0)
+    with closing(batches):
+        passing = batches.epoch(0)
+        next(passing)
+        (folder / "one fetched").touch()
+        wait_for(folder / "cut")
+        yield passing
+
+
+def test_a_worker_that_is_killed_while_it_hands_a_batch_over(tmp_path: Path) -> None:
+    """Its connections are cut some time before it counts as ended."""
+    with cut_off(tmp_path, lives=0.5) as passing, pytest.raises(DataError) as refused:
+        next(passing)
+    assert str(refused.value).startswith("a loader process ended: DataLoader worker (pid")
+
+
+def test_a_worker_that_goes_on_is_not_said_to_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor that it does so later, when it is ended anyway."""
+    monkeypatch.setattr(loader, "ENDING", 0.1)
+    with cut_off(tmp_path, lives=2) as passing, pytest.raises(FileNotFoundError):
+        next(passing)

@@ -206,7 +206,7 @@ def test_a_loader_process_of_one_is_killed(recipe, tmp_path):
     wait_for(tmp_path / "run/checkpoints/step-00000006")
     os.kill(children(ranks(run.pid)[1])[0], signal.SIGKILL)
     err = run.communicate(timeout=60)[1]
-    assert run.returncode == 2
+    assert run.returncode == 2, err
     assert re.fullmatch(
         r"error: a loader process ended: DataLoader worker \(pid(\(s\))? \d+\).*\n  where: data.workers\n"
         r"  mend:  set fewer workers: memory may be short\n",

@@ -6,8 +6,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Protocol
 
 import torch
@@ -18,6 +19,9 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from zoo.data.dataset import BadImage, ImageDataset, Key, Sample
 from zoo.errors import DataError
 from zoo.recipe.schema import DataTable
+
+ENDING = 5.0
+"""Seconds in which a worker whose connection was cut has ended, if that is why."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,28 @@ class Loader:
             passing = iter(self._torch)
         while True:
             try:
-                with ends_named():
+                with ends_named(), self._handovers():
                     batch, bad = next(passing)
             except StopIteration:
                 return
             self.note(bad)
             yield batch
+
+    @contextmanager
+    def _handovers(self) -> Iterator[None]:
+        """Where a worker breaks off in the middle of handing over a batch, raise what torch raises for one that ended.
+
+        torch asks at that moment whether it is alive; the kernel cuts its connections before it says that it is not.
+        """
+        try:
+            yield
+        except (OSError, EOFError) as error:
+            workers = getattr(self._torch._iterator, "_workers", ())
+            ended = wait([worker.sentinel for worker in workers], ENDING)
+            names = ", ".join(str(worker.pid) for worker in workers if worker.sentinel in ended)
+            if not names:
+                raise
+            raise RuntimeError(f"DataLoader worker (pid(s) {names}) ended in the middle of a batch") from error
 
     def load_here(self, key: Key) -> Sample | None:
         """Return one sample, decoded in this process; None when its image is bad."""
@@ -117,7 +137,8 @@ class Loader:
         """End the worker processes; a later pass starts new ones."""
         # torch ends them when the iterator is collected, which a traceback that holds it can put off for long.
         if isinstance(self._torch._iterator, _MultiProcessingDataLoaderIter):
-            self._torch._iterator._shutdown_workers()
+            with suppress(DataError), ends_named():  # one that has ended by itself is no news any more
+                self._torch._iterator._shutdown_workers()
         self._torch._iterator = None
 
 

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from zoo import __version__
 from zoo.data import Part
+from zoo.data.loader import ends_named
 from zoo.devices.listing import Means, Usable, count_cores, describe_machine, find_means, judge_strategies
 from zoo.devices.measure import describe, is_open
 from zoo.devices.processes import count_processes
@@ -338,6 +339,7 @@ def _assemble(recipe: Recipe, held: ExitStack) -> _Assembled:
     """What must be closed is given to `held`."""
     strategy = steps.place(recipe)
     held.enter_context(others_named(strategy))
+    held.enter_context(ends_named())
     with steps.main_first(strategy):
         backbone, file = steps.fetch(recipe)
     spec = input_spec(recipe, backbone, file)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from zoo.data import Preprocess, ValBatches, fingerprint
+from zoo.data.loader import ends_named
 from zoo.errors import RunError
 from zoo.recipe import Recipe, load_recipe
 from zoo.registry import Registry, kinds
@@ -129,9 +131,7 @@ def measure(trained: Trained, device: str = "auto") -> dict[str, float]:
     strategy = place_alone(trained.recipe, device)
     strategy.place(trained.network.model)
     source, batches = val_batches(trained)
-    try:
+    with closing(batches), ends_named():
         model, normalise = trained.network.model, trained.preprocess.normalise
         expected = len(source.val)
         return evaluate(model, batches, lambda x: model(normalise(x)), strategy, lambda: expected - len(batches.bad))
-    finally:
-        batches.close()
