@@ -52,9 +52,9 @@ BROKEN = {
     "wrong-type": "import zoo\n@zoo.hookimpl\ndef zoo_heads():\n    return ['linear']\n",
     "twice": "import zoo\n@zoo.hookimpl\ndef zoo_heads():\n    return [zoo.HeadPart('mine', build='a:b')] * 2\n",
     "exits": "import sys\nprint('spoilt')\nsys.exit(3)\n",
-    "sleeps": "import time\nimport warnings\nprint('spoilt')\nwarnings.warn('old')\ntime.sleep(30)\n",
+    "zz-sleeps": "import time\nimport warnings\nprint('spoilt')\nwarnings.warn('old')\ntime.sleep(30)\n",
 }
-"""A broken plugin each, by the distribution's name."""
+"""A broken plugin each, by the distribution's name; the slow one last, for those after it have less time."""
 
 
 def install_broken(folder: Path) -> None:

@@ -117,7 +117,9 @@ def test_broken_plugins_cost_nobody_else():
 
 
 WAITING = """\
+import signal
 import time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from zoo.registry import kinds, load_registry
 from zoo.registry.discovery import Candidate, Owner
 registry = load_registry(candidates=[Candidate(Owner("dist", "1.0", "p"), lambda: time.sleep(60))])

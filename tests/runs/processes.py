@@ -69,7 +69,8 @@ def kill_tree(root: int) -> None:
     while more := {process for process, parent in parents.items() if parent in below} - below:
         below |= more
     for process in below:
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # gone by now
+            os.kill(process, signal.SIGKILL)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
@@ -83,6 +84,11 @@ def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
 def wait_for(path: Path) -> None:
     """Wait until a path is there."""
     wait_until(path.exists)
+
+
+def wait_for_step(run: Path, step: int) -> None:
+    """Wait until a run has a checkpoint of this step, or of a later one: old ones go."""
+    wait_until(lambda: any(path.name >= f"step-{step:08d}" for path in run.glob("checkpoints/step-*")))
 
 
 def wait_for_the_end_of(leader: int) -> None:

@@ -38,6 +38,14 @@ def failures(part, fault="", only=None, slow=False):
     return found
 
 
+@pytest.fixture(autouse=True)
+def threads_ended():
+    """Those that faulty callbacks leave."""
+    yield
+    others.STOP.set()
+    others.STOP.clear()
+
+
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_part_without_a_fault_holds_to_everything(kind):
     assert failures(PARTS[kind][0]) == {}

@@ -89,7 +89,7 @@ class Loader:
     def load(self, batches: Sequence[list[Key]]) -> Iterator[Batch | None]:
         """Yield a batch for each list of keys, without its bad images; None when all are bad. DataError: see `note`."""
         self._plan.batches = batches
-        with _interrupts_held():
+        with ends_named(), self._handovers(), _stops_held():
             passing = iter(self._torch)
         while True:
             try:
@@ -110,10 +110,13 @@ class Loader:
             yield
         except (OSError, EOFError) as error:
             workers = getattr(self._torch._iterator, "_workers", ())
-            ended = wait([worker.sentinel for worker in workers], ENDING)
-            names = ", ".join(str(worker.pid) for worker in workers if worker.sentinel in ended)
-            if not names:
+            sentinels = wait([worker.sentinel for worker in workers], ENDING)
+            ended = [worker for worker in workers if worker.sentinel in sentinels]
+            for worker in ended:
+                worker.join(ENDING)  # torch's handler raises here, if at all, and not somewhere later
+            if not ended:
                 raise
+            names = ", ".join(str(worker.pid) for worker in ended)
             raise RuntimeError(f"DataLoader worker (pid(s) {names}) ended in the middle of a batch") from error
 
     def load_here(self, key: Key) -> Sample | None:
@@ -200,12 +203,13 @@ def _obey_the_parent() -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Put SIGINT off while workers start, which inherit that: one not at `_start_worker` yet would die of it."""
+def _stops_held() -> Iterator[None]:
+    """Put signals off while workers start, which inherit that: one not at `_start_worker` yet would die of them."""
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held = {signal.SIGINT, signal.SIGTERM} if sys.platform == "linux" else {signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from zoo.installed import named
 from zoo.registry.deadline import HEAVY
@@ -96,6 +97,8 @@ def _imports(plugin: Plugin) -> str:
     if plugin.state != "ok":
         raise NotTriedError("it does not load")
     found = probe(plugin)
+    if found.seconds > SECONDS:  # what is slow is slow twice; a busy machine is not
+        found = min(found, probe(plugin), key=attrgetter("seconds"))
     faults = [
         f"{found.seconds:.2f} s" if found.seconds > SECONDS else "",
         f"it imports {', '.join(found.heavy)}" if found.heavy else "",

@@ -76,7 +76,7 @@ def _require_answer(options: HubOptions, endpoint: str) -> None:
     patience = PATIENCE
     if constants.HF_HUB_ETAG_TIMEOUT != constants.DEFAULT_ETAG_TIMEOUT:
         patience = float(constants.HF_HUB_ETAG_TIMEOUT)
-    asking = threading.Thread(target=_ask, args=(_address(options, endpoint), patience, said), daemon=True)
+    asking = threading.Thread(target=_ask, args=(_address(options, endpoint), 2 * patience, said), daemon=True)
     asking.start()
     asking.join(patience)
     if said != ["answered"]:

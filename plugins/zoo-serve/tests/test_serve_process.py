@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import zoo
-from serving import picture, predictor
+from serving import picture, predictor, until
 from zoo.cli.main import run
 
 from zoo_serve.command import name_of, size_of
@@ -65,11 +65,11 @@ def started():
 
 @pytest.mark.slow
 def test_a_signal_finishes_what_is_under_way_and_ends_with_status_0(started):
-    process, url = started(1.0)
+    process, url = started(3.0)
     answers = []
     asking = threading.Thread(target=lambda: answers.append(httpx.post(f"{url}predict", content=picture(), timeout=20)))
     asking.start()
-    time.sleep(0.4)
+    assert until(lambda: "zoo_queue_length 1.0" in httpx.get(f"{url}metrics").text)
     process.send_signal(signal.SIGTERM)
     asking.join()
     out, err = process.communicate(timeout=20)

@@ -105,7 +105,7 @@ def steps(folder: Path) -> int:
 
 def test_a_kill_in_mid_epoch_costs_nothing_that_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is the same run to the bit, and reads the images of the steps that were left, no others."""
-    made(tmp_path, each=24)
+    made(tmp_path, each=48)
     words = ("finetune", "tiny.toml", "--set", "run.epochs=2")
     monkeypatch.chdir(tmp_path)
     assert run([*words, "--out", "whole"]) == 0
@@ -117,10 +117,10 @@ def test_a_kill_in_mid_epoch_costs_nothing_that_was_done(tmp_path: Path, monkeyp
     os.killpg(cut.pid, signal.SIGKILL)
     cut.communicate()
     done = steps(tmp_path / "cut")
-    assert 3 <= done < 12, "an epoch has 12 steps"
+    assert 3 <= done < 24, "an epoch has 24 steps"
     finish(start(tmp_path, "finetune", "--resume", "cut", reads="resumed-reads"))
     assert compare(tmp_path / "whole", tmp_path / "cut") == []
-    assert len(read(tmp_path, "resumed-reads")) == 2 * 96 - 8 * done
+    assert len(read(tmp_path, "resumed-reads")) == 2 * 192 - 8 * done
 
 
 @pytest.mark.parametrize("skip", [True, False])
