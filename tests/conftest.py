@@ -18,6 +18,15 @@ settings.register_profile("same", settings.get_profile("explore"), derandomize=T
 settings.load_profile("same")
 
 
+LONG = 600
+"""Seconds; a test that is given as many may take minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long ones: a process that is left with one at the end lets the other wait."""
+    items.sort(key=lambda item: not any(mark.args[0] >= LONG for mark in item.iter_markers("timeout")))
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     """Only zoo's own parts: what else is installed does not matter to a test."""
