@@ -177,10 +177,11 @@ def test_no_before_a_files_name_leaves_it_out():
         )
 
 
-def test_a_slow_plugin_is_said_not_to_be_listed(zoo, folder, monkeypatch):
+@pytest.mark.parametrize("words", [["list", "head"], ["schema"]], ids=" ".join)
+def test_a_slow_plugin_is_said_not_to_be_listed(zoo, folder, words, monkeypatch):
     monkeypatch.setenv("ZOO_PLUGINS", "zoo-a")
     install(folder, "zoo-a", {"a": "zoo_test_cli_a"}, zoo_test_cli_a="import time\ntime.sleep(3)\n")
-    status, out, err = zoo("list", "head")
+    status, out, err = zoo(*words)
     assert (status, "linear" in out, err) == (0, True, "not listed: a (zoo-a 1.0) is slow (see `zoo plugins`)\n")
 
 

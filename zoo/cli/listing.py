@@ -29,9 +29,7 @@ def list_parts(
     if kind is not None and kind not in kinds.BY_NAME:
         raise ZooError(f"there is no kind of part {kind!r}", hint=nearest(kind, kinds.BY_NAME))
     registry = state.registry()
-    for plugin in registry.plugins:
-        if plugin.state == "slow":
-            typer.echo(f"not listed: {plugin.owner} is slow (see `zoo plugins`)", err=True)
+    say_slow(registry)
     chosen = [kind] if kind else list(kinds.BY_NAME)
     if kind and pattern and "/" in pattern:
         names = _variants(registry, kind, pattern)
@@ -42,6 +40,13 @@ def list_parts(
         say_json([dict(zip(("kind", "name", "owner", "summary"), row, strict=True)) for row in rows])
     else:
         say_table((f"{row[0]} {row[1]}" if not kind else row[1], row[3], row[2]) for row in rows)
+
+
+def say_slow(registry: "Registry") -> None:
+    """Say which plugins did not say in time what they have."""
+    for plugin in registry.plugins:
+        if plugin.state == "slow":
+            typer.echo(f"not listed: {plugin.owner} is slow (see `zoo plugins`)", err=True)
 
 
 def _rows(registry: "Registry", names: list[str], pattern: str) -> list[tuple[str, str, str, str]]:

@@ -2,6 +2,7 @@
 
 import typer
 
+from zoo.cli.listing import say_slow
 from zoo.cli.say import say_json
 from zoo.cli.state import State
 
@@ -14,4 +15,6 @@ def schema(context: typer.Context) -> None:
     from zoo.recipe.jsonschema import recipe_schema
 
     state: State = context.obj
-    say_json(recipe_schema(state.registry()))
+    registry = state.registry()
+    say_slow(registry)
+    say_json(recipe_schema(registry))
