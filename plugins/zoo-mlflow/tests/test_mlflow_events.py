@@ -165,18 +165,6 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, store: str, capsys: pytes
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_store_that_does_not_answer_is_refused_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(zoo.ZooError) as refused:
-        begun(tmp_path, "http://127.0.0.1:9")
-    what, where, mend = str(refused.value).splitlines()
-    assert what.startswith("MLflow cannot track the run: API request to http://127.0.0.1:9/")
-    assert where == "  where: http://127.0.0.1:9"
-    assert mend == "  mend:  mend the store, then go on with --resume; or leave the callback out: --set callback=[]"
-
-
 def test_a_store_that_is_gone_at_the_end_is_only_said(
     tmp_path: Path, store: str, caplog: pytest.LogCaptureFixture
 ) -> None:

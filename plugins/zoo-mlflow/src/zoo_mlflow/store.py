@@ -7,9 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from itertools import count
 from pathlib import Path
+from ssl import SSLError
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import zoo
 
@@ -18,6 +22,9 @@ NOTE = "run.json"
 
 SQLITE = "sqlite:///"
 """What the URI of a database file begins with; its path follows."""
+
+PATIENCE = 10.0
+"""Seconds in which a server has to answer when a run begins. MLflow itself asks again and again, for four minutes."""
 
 _opened: set[Path] = set()
 
@@ -76,27 +83,46 @@ def artefacts_of(folder: Path, store: str | None) -> str | None:
 
 def load() -> None:
     """Import MLflow."""
-    with _alone():
+    with alone():
         import mlflow  # noqa: F401
 
 
 def connect(folder: Path, store: str | None, database: str) -> Any:
-    """Return MLflow's client for a store, which is made if need be. MLflow's own errors: it cannot be reached."""
+    """Return MLflow's client for a store, which is made if need be. OSError, MLflow's own errors: no store answers."""
     from mlflow import MlflowClient
+
+    if store is not None and store.startswith(("http://", "https://")):
+        _require_answer(store)
 
     path = (folder / database).absolute()
     if store is None:
         _opened.add(path)
-    with _alone():
+    with alone():
         return MlflowClient(tracking_uri=store or f"{SQLITE}{path}")
 
 
+def _require_answer(server: str) -> None:
+    try:
+        urlopen(server, timeout=PATIENCE).close()
+    except HTTPError as error:  # it answers; whether that will do is for MLflow to say
+        error.close()
+    except HTTPException:
+        return
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if not isinstance(reason, SSLError):
+            raise OSError(f"the server does not answer: {reason}") from error
+
+
 @contextmanager
-def _alone() -> Iterator[None]:
-    """MLflow's import starts a thread that reports home, and adds filters of warnings; its store says what it does."""
-    variable, log = "MLFLOW_DISABLE_TELEMETRY", logging.getLogger("mlflow")
-    before, level = os.environ.get(variable), log.level
-    os.environ[variable] = "true"
+def alone() -> Iterator[None]:
+    """MLflow's import starts a thread that reports home, and adds filters of warnings; it says and prints what it does.
+
+    Standard output is the command's own.
+    """
+    variables, log = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"), logging.getLogger("mlflow")
+    before, level = {name: os.environ.get(name) for name in variables}, log.level
+    os.environ |= dict.fromkeys(variables, "true")
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -104,6 +130,8 @@ def _alone() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-        os.environ.pop(variable)
-        if before is not None:
-            os.environ[variable] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

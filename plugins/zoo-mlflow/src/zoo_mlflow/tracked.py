@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo_mlflow.names import TAG, shortened
+from zoo_mlflow.store import alone
 
 BATCH = 100
 """How many parameters, or points, go to MLflow at once; it takes no more parameters."""
@@ -63,7 +64,8 @@ class Tracked:
         """Write what was collected, and how the run ended: "FINISHED", "FAILED" or "KILLED"."""
         self.flush()
         self.tags(tags)
-        self.client.set_terminated(self.run, status=status)
+        with alone():
+            self.client.set_terminated(self.run, status=status)
 
 
 def experiment(client: Any, name: str, artefacts: str | None) -> str:
