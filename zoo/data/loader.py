@@ -110,7 +110,7 @@ class Loader:
             yield
         except (OSError, EOFError) as error:
             workers = getattr(self._torch._iterator, "_workers", ())
-            sentinels = wait([worker.sentinel for worker in workers], ENDING)
+            sentinels = wait([worker.sentinel for worker in workers], ENDING) if workers else []
             ended = [worker for worker in workers if worker.sentinel in sentinels]
             for worker in ended:
                 worker.join(ENDING)  # torch's handler raises here, if at all, and not somewhere later
