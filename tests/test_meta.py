@@ -1,6 +1,7 @@
 """Models on the meta device, without the work of first values."""
 
 import time
+from statistics import median
 from typing import Any
 
 import pytest
@@ -56,4 +57,4 @@ def test_a_large_model_takes_less_than_half_the_time() -> None:
         return time.perf_counter() - started
 
     pairs = [(seconds(on_meta()), seconds(torch.device("meta"))) for _ in range(5)]
-    assert min(ours for ours, _ in pairs) < 0.5 * min(theirs for _, theirs in pairs)
+    assert median(ours / theirs for ours, theirs in pairs) < 0.5

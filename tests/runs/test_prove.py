@@ -19,7 +19,7 @@ THAW = [*SETS, 'freeze={use="gradual", thaw={"layer4"=2, "layer3"=5}, bn="auto"}
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("kills", "sets"), [(12, BUSY), (12, THAW)], ids=["workers, accumulation, a checkpoint a step", "across thaws"]
+    ("kills", "sets"), [(20, BUSY), (16, THAW)], ids=["workers, accumulation, a checkpoint a step", "across thaws"]
 )
 def test_kills_change_nothing(recipe, tmp_path, kills, sets, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -35,9 +35,9 @@ def test_kills_of_two_processes_change_nothing(recipe, tmp_path, monkeypatch):
     """The launcher and both processes at once, each time."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     two = [*SETS, "checkpoint.every=1", "device.use=ddp", "device.devices=2"]
-    proof = prove(recipe, tmp_path / "proof", 3, two, seed=17)  # at 52, 81 and 96 % of the time
+    proof = prove(recipe, tmp_path / "proof", 4, two, seed=17)  # at 52, 81, 96 and 29 % of the time
     assert proof.different == ()
-    assert len(proof.kills) == 3
+    assert len(proof.kills) == 4
     assert any(kill.stood for kill in proof.kills)
 
 
